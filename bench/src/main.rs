@@ -1,0 +1,3 @@
+//! Two directories of CNI plugins against each other and against the kernel's floor.
+
+fn main() {}

@@ -1,0 +1,57 @@
+//! Linux networking for container plugins: network namespaces, links, addresses and routes.
+//!
+//! This crate is the only room of the house that talks to the kernel. It invents no names, has no policy and no
+//! default that differs from `ip`'s, and it does not know the word CNI: it can be used by anything that wires
+//! containers up.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`Netns`] | an open network namespace: a descriptor and one rtnetlink socket opened inside it |
+//! | [`Link`], [`LinkSpec`] | network interfaces: look up, make, change, delete |
+//! | [`Address`], [`AddressSpec`] | their addresses |
+//! | [`Route`], [`RouteSpec`] | routing table entries |
+//! | [`Undo`] | what to reverse when a later step fails, newest first |
+//! | [`Error`] | what was being done, to what, and the kernel's own words |
+//! | [`sandbox`] | namespaces of one's own, without privileges |
+#![cfg_attr(feature = "testing", doc = "| [`testing`] | a harness, snapshots and fault injection for tests that need a kernel |")]
+//!
+//! Everything blocks, and nothing ever moves the calling thread to another namespace.
+//!
+//! ```no_run
+//! use cni_linux::{LinkSpec, Netns, Undo, VethPeer};
+//!
+//! # fn main() -> cni_linux::Result<()> {
+//! let host = Netns::current()?;
+//! let container = Netns::open("/run/netns/blue")?;
+//! let mut undo = Undo::new();
+//!
+//! let peer = VethPeer::new("eth0").into_netns(&container);
+//! let veth = host.add_link(LinkSpec::veth("veth0", peer).mtu(1400), &mut undo)?;
+//! host.set_up(&veth)?;
+//! undo.keep();
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod address;
+pub mod error;
+pub mod link;
+mod mac;
+mod netlink;
+pub mod netns;
+pub mod route;
+pub mod sandbox;
+mod scope;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod undo;
+
+pub use address::{Address, AddressSpec};
+pub use error::{Errno, Error, Result};
+pub use link::spec::{LinkSpec, VethPeer};
+pub use link::{Link, LinkRef, OperState};
+pub use mac::{Mac, ParseMacError};
+pub use netns::Netns;
+pub use route::{Route, RouteFilter, RouteSpec};
+pub use scope::Scope;
+pub use undo::{Undo, UndoErrors};

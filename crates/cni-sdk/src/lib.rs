@@ -1,0 +1,1 @@
+//! Write a CNI plugin in thirty lines.

@@ -1,0 +1,3 @@
+//! CNI plugins, cnitool and the operator's command line in one binary.
+
+fn main() {}

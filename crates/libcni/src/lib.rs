@@ -1,0 +1,1 @@
+//! The CNI runtime library: runs plugins for a network.
