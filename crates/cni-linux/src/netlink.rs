@@ -1,0 +1,246 @@
+//! One blocking rtnetlink socket: requests, acknowledgements, dumps.
+//!
+//! It knows how netlink talks (`netlink(7)`, `rtnetlink(7)`) and nothing about links or addresses: bodies come in
+//! encoded form from their modules, and replies go back to them as bytes. It never formats a message for humans.
+
+pub(crate) mod wire;
+
+use std::fmt;
+
+use netlink_packet_core::{
+    Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
+
+use crate::error::{Errno, Error, Result};
+use wire::{Progress, Refusal};
+
+/// Room for one datagram. The kernel fills dumps up to what the reader offers, at most 32 KiB, unless a single
+/// object needs more (`netlink_dump` in `net/netlink/af_netlink.c`).
+const BUFFER: usize = 32 * 1024;
+
+/// How often a dump is started before giving up on a table that keeps changing.
+const ATTEMPTS: usize = 5;
+
+/// Message types, `include/uapi/linux/rtnetlink.h`.
+pub(crate) mod rtm {
+    pub(crate) const NEWLINK: u16 = 16;
+    pub(crate) const DELLINK: u16 = 17;
+    pub(crate) const GETLINK: u16 = 18;
+    pub(crate) const SETLINK: u16 = 19;
+    pub(crate) const NEWADDR: u16 = 20;
+    pub(crate) const DELADDR: u16 = 21;
+    pub(crate) const GETADDR: u16 = 22;
+    pub(crate) const NEWROUTE: u16 = 24;
+    pub(crate) const DELROUTE: u16 = 25;
+    pub(crate) const GETROUTE: u16 = 26;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETRULE: u16 = 34;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETQDISC: u16 = 38;
+}
+
+/// One request, and the words for it should it fail.
+pub(crate) struct Request<'a> {
+    pub(crate) kind: u16,
+    pub(crate) body: &'a dyn Emitable,
+    /// `add link`
+    pub(crate) doing: &'static str,
+    /// `veth eth0`
+    pub(crate) what: &'a dyn fmt::Display,
+}
+
+impl Request<'_> {
+    fn error(&self, errno: Errno) -> Error {
+        Error::os(self.doing, self.what.to_string(), errno)
+    }
+
+    fn refused(&self, refusal: Refusal, sent: &[u8]) -> Error {
+        let attribute = refusal.offset.and_then(|offset| wire::attribute_at(sent, offset));
+        self.error(refusal.errno).with_said(refusal.said, attribute)
+    }
+}
+
+/// How a change treats an object that is there already.
+#[derive(Clone, Copy)]
+pub(crate) enum Change {
+    /// Change what exists, or delete it.
+    Modify,
+    /// Make it; it must not exist.
+    Create,
+    /// Make it; the kernel decides whether it can stand beside what exists.
+    Append,
+    /// Make it, in place of what exists.
+    Replace,
+}
+
+impl Change {
+    fn flags(self) -> u16 {
+        match self {
+            Change::Modify => 0,
+            Change::Create => NLM_F_CREATE | NLM_F_EXCL,
+            Change::Append => NLM_F_CREATE,
+            Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+        }
+    }
+}
+
+/// A netlink socket, bound for ever to the network namespace in which it was opened.
+pub(crate) struct Socket {
+    socket: netlink_sys::Socket,
+    sequence: u32,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket in the namespace of the calling thread.
+    pub(crate) fn open() -> std::io::Result<Socket> {
+        let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        // Old kernels lack these. They only cost good error texts and filtering, which is checked again anyway.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Socket { socket, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(BUFFER) })
+    }
+
+    /// Asks the kernel to change something and waits for its answer.
+    ///
+    /// Every change made over rtnetlink passes here; this is the fault point of the tests.
+    pub(crate) fn change(&mut self, request: &Request<'_>, how: Change) -> Result<()> {
+        #[cfg(feature = "testing")]
+        crate::testing::fault::change(request.kind, request.doing, request.what)?;
+        match self.exchange(request, NLM_F_ACK | how.flags(), &mut |_| ())? {
+            Outcome::Complete => Ok(()),
+            // The acknowledgement is lost, and with it whether the change was made.
+            Outcome::Interrupted | Outcome::Truncated => Err(request.error(Errno::MSGSIZE)),
+        }
+    }
+
+    /// Asks for one object. `read` gets the body of the answer.
+    pub(crate) fn get<T>(
+        &mut self,
+        request: &Request<'_>,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<T> {
+        let found = self.query(request, 0, &mut read)?;
+        found.into_iter().next().ok_or_else(|| {
+            Error::new(request.doing, request.what.to_string(), "the kernel's answer was not understood")
+        })
+    }
+
+    /// Asks for all objects that match. `read` gets the body of each; those for which it has no answer are left out.
+    ///
+    /// A table that changes while it is read makes the kernel flag the dump as inconsistent; it is then read again.
+    pub(crate) fn dump<T>(
+        &mut self,
+        request: &Request<'_>,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        self.query(request, NLM_F_DUMP, &mut read)
+    }
+
+    fn query<T>(
+        &mut self,
+        request: &Request<'_>,
+        flags: u16,
+        read: &mut dyn FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        #[cfg(feature = "testing")]
+        crate::testing::fault::query(request.kind, request.doing, request.what);
+        for _ in 0..ATTEMPTS {
+            let mut found = Vec::new();
+            let outcome = self.exchange(request, flags, &mut |body| found.extend(read(body)))?;
+            if let Outcome::Complete = outcome {
+                return Ok(found);
+            }
+        }
+        let cause = format!("the table kept changing while it was read, {ATTEMPTS} times over");
+        Err(Error::new(request.doing, request.what.to_string(), cause).with_errno(Errno::INTR))
+    }
+
+    /// Sends one request and reads until it has been answered in full.
+    fn exchange(
+        &mut self,
+        request: &Request<'_>,
+        flags: u16,
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<Outcome> {
+        // Zero is the sequence number of unsolicited messages.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.encode(request, flags);
+        self.send().map_err(|errno| request.error(errno))?;
+        let mut interrupted = false;
+        loop {
+            let received = self.receive(RecvFlags::empty());
+            let length = received.map_err(|errno| request.error(errno))?;
+            if length > self.incoming.len() {
+                self.drain();
+                self.incoming.reserve(length.next_power_of_two());
+                return Ok(Outcome::Truncated);
+            }
+            match wire::digest(&self.incoming, self.sequence, &mut interrupted, read) {
+                Progress::More => {}
+                Progress::Complete if interrupted => return Ok(Outcome::Interrupted),
+                Progress::Complete => return Ok(Outcome::Complete),
+                Progress::Refused(refusal) => return Err(request.refused(refusal, &self.outgoing)),
+                Progress::Malformed => {
+                    self.drain();
+                    return Err(request.error(Errno::BADMSG));
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self, request: &Request<'_>, flags: u16) {
+        let header = wire::HEADER;
+        let length = header + request.body.buffer_len();
+        self.outgoing.clear();
+        self.outgoing.resize(length, 0);
+        let flags = flags | NLM_F_REQUEST;
+        wire::Header { length, kind: request.kind, flags, sequence: self.sequence }.write(&mut self.outgoing);
+        request.body.emit(&mut self.outgoing[header..]);
+    }
+
+    fn send(&self) -> rustix::io::Result<()> {
+        let kernel = SocketAddrNetlink::new(0, 0);
+        rustix::io::retry_on_intr(|| sendto(&self.socket, &self.outgoing, SendFlags::empty(), &kernel))
+            .map(|_sent| ())
+    }
+
+    /// Reads one datagram of the kernel's into `incoming` and returns its true length, which may be more than fits.
+    fn receive(&mut self, flags: RecvFlags) -> rustix::io::Result<usize> {
+        loop {
+            self.incoming.clear();
+            let room = rustix::buffer::spare_capacity(&mut self.incoming);
+            match recvfrom(&self.socket, room, flags | RecvFlags::TRUNC) {
+                Ok((_, length, Some(from))) => {
+                    // Any process may send to a netlink socket; only the kernel has port 0.
+                    if SocketAddrNetlink::try_from(from).is_ok_and(|from| from.pid() == 0) {
+                        return Ok(length);
+                    }
+                }
+                Ok((_, _, None)) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Throws away what is left of an answer, so that the socket is ready for the next request.
+    ///
+    /// It does not wait: rtnetlink answers within `sendto`, and continues a dump within `recvfrom`.
+    fn drain(&mut self) {
+        while self.receive(RecvFlags::DONTWAIT).is_ok() {}
+    }
+}
+
+/// What became of a request that was not refused.
+enum Outcome {
+    Complete,
+    /// The table changed while it was being dumped: the answer may lack objects or hold some twice.
+    Interrupted,
+    /// A datagram did not fit. The buffer has been enlarged.
+    Truncated,
+}

@@ -1,0 +1,243 @@
+//! Network namespaces: open ones, new ones, and a thread inside one.
+//!
+//! The calling thread never changes namespace. Requests go through a netlink socket, which belongs to the
+//! namespace that it was opened in, and whatever looks at the namespace of its thread (`/proc/sys`, `/dev/net/tun`,
+//! child processes) gets a thread of its own.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+
+use rustix::fs::{FsWord, Mode, OFlags, PROC_SUPER_MAGIC};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::error::{Errno, Error, Result, errno_text};
+use crate::netlink::Socket;
+
+/// The calling thread's own namespace. Not `/proc/self`, which is that of the main thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// `include/uapi/linux/magic.h`.
+const NSFS_MAGIC: FsWord = 0x6e73_6673;
+
+/// Enough for a handful of system calls; a thread that does nothing else need not map megabytes.
+const SMALL_STACK: usize = 64 * 1024;
+
+/// An open network namespace: a descriptor, and one rtnetlink socket that was opened inside.
+///
+/// Clones share both. The namespace lives at least as long as they do, even if nothing else refers to it.
+#[derive(Clone)]
+#[doc(alias = "NetNS")]
+pub struct Netns(Arc<Open>);
+
+struct Open {
+    namespace: OwnedFd,
+    /// Device and inode of the namespace, which is its identity.
+    identity: (u64, u64),
+    path: Option<PathBuf>,
+    socket: Mutex<Socket>,
+}
+
+impl Netns {
+    /// The namespace of the calling thread.
+    pub fn current() -> Result<Netns> {
+        let failed = |err: &std::io::Error| Error::io("open own netns", "", err);
+        let namespace = File::open(OWN).map_err(|err| failed(&err))?;
+        let identity = identity(&namespace).map_err(|err| failed(&err))?;
+        let socket = Socket::open().map_err(|err| Error::io("open netlink socket", "", &err))?;
+        Ok(Netns::assemble(namespace.into(), identity, None, socket))
+    }
+
+    /// The namespace at `path`: a bind mount as in `/run/netns`, or `/proc/<pid>/ns/net`.
+    ///
+    /// # Errors
+    ///
+    /// If the path does not exist (as for the empty path) or is on a file system that holds no namespaces, if it is
+    /// not a network namespace, or if the caller may not enter it (`CAP_SYS_ADMIN`).
+    #[doc(alias = "GetNS")]
+    pub fn open(path: impl AsRef<Path>) -> Result<Netns> {
+        let path = path.as_ref();
+        match look_at(path) {
+            Ok(Found::Namespace) => Netns::open_namespace(path),
+            Ok(Found::Other(magic)) => {
+                Err(failed_to_open(path, format!("unknown FS magic on {path:?}: {magic:x}")))
+            }
+            Err(errno) => Err(failed_to_statfs(path, errno)),
+        }
+    }
+
+    /// Like [`Netns::open`], but a namespace that is gone is no error.
+    ///
+    /// Gone means: there is no path, nothing is there, or what is there is no longer a namespace, as the plain file
+    /// that is left when a namespace has been unmounted.
+    pub fn open_if_exists<P: AsRef<Path>>(path: impl Into<Option<P>>) -> Result<Option<Netns>> {
+        let Some(path) = path.into() else { return Ok(None) };
+        let path = path.as_ref();
+        match look_at(path) {
+            Ok(Found::Namespace) => match Netns::open_namespace(path) {
+                Err(gone) if gone.is_gone() => Ok(None),
+                opened => opened.map(Some),
+            },
+            Ok(Found::Other(_)) | Err(Errno::NOENT | Errno::NOTDIR | Errno::SRCH) => Ok(None),
+            Err(errno) => Err(failed_to_statfs(path, errno)),
+        }
+    }
+
+    /// A new namespace, with nothing but a loopback interface that is down (`ip netns add`, `unshare --net`).
+    ///
+    /// It is mounted nowhere and leaves nothing behind: it goes when the last clone of the value does.
+    /// [`path`](Netns::path) names it for other processes, by way of this one, until then.
+    pub fn temporary() -> Result<Netns> {
+        let failed = |err: &std::io::Error| Error::io("create netns", "", err);
+        let made = on_a_thread(SMALL_STACK, || {
+            // SAFETY: a new network namespace touches neither memory nor descriptors, and the thread ends here.
+            #[allow(unsafe_code, reason = "rustix marks unshare unsafe because of CLONE_FILES, not used here")]
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            let namespace = File::open(OWN)?;
+            let identity = identity(&namespace)?;
+            Ok((namespace, identity, Socket::open()?))
+        });
+        let made: std::io::Result<_> = made.map_err(|err| failed(&err))?;
+        let (namespace, identity, socket) = made.map_err(|err| failed(&err))?;
+        let namespace = OwnedFd::from(namespace);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&namespace);
+        let path = PathBuf::from(format!("/proc/{}/fd/{number}", std::process::id()));
+        Ok(Netns::assemble(namespace, identity, Some(path), socket))
+    }
+
+    /// Whether `path` is the namespace of the calling thread. A path that cannot be looked at is not.
+    #[doc(alias = "CheckNetNS")]
+    pub fn is_current(path: impl AsRef<Path>) -> Result<bool> {
+        let own = std::fs::metadata(OWN).map_err(|err| Error::io("get plugin's netns failed", "", &err))?;
+        let same = |other: &std::fs::Metadata| (own.dev(), own.ino()) == (other.dev(), other.ino());
+        Ok(std::fs::metadata(path).is_ok_and(|other| same(&other)))
+    }
+
+    /// Where the namespace was opened, or can be opened by others. Unknown for [`Netns::current`].
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// Whether both are the same namespace, however they were opened.
+    pub fn is_same_as(&self, other: &Netns) -> bool {
+        self.0.identity == other.0.identity
+    }
+
+    /// Runs `work` on a thread of its own, inside the namespace, and waits for it (`ip netns exec`).
+    ///
+    /// For what looks at the namespace of its thread. Everything that has a method here is better done by that.
+    /// A panic in `work` goes on in the caller.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started or may not enter the namespace; `work` has not run then.
+    #[doc(alias = "Do")]
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        #[cfg(feature = "testing")]
+        let work = crate::testing::fault::inherited(work);
+        let entered = on_a_thread(None, || enter(self.as_fd()).map(|()| work()));
+        let entered = entered.map_err(|err| Error::io("start thread in netns", self.to_string(), &err))?;
+        entered.map_err(|errno| Error::os("Error switching to ns", self.to_string(), errno))
+    }
+
+    /// The socket, for the length of one conversation with the kernel.
+    pub(crate) fn socket(&self) -> MutexGuard<'_, Socket> {
+        // A panic between two requests leaves nothing but unread answers, which the next request passes over.
+        self.0.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_namespace(path: &Path) -> Result<Netns> {
+        let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let namespace = opened.map_err(|errno| {
+            failed_to_open(path, format!("open {}: {}", path.display(), errno_text(errno))).with_errno(errno)
+        })?;
+        let failed = |err: &std::io::Error| Error::io("failed to open netns", format!("{path:?}"), err);
+        let namespace = File::from(namespace);
+        let identity = identity(&namespace).map_err(|err| failed(&err))?;
+        let entered = on_a_thread(SMALL_STACK, || enter(namespace.as_fd()).map(|()| Socket::open()));
+        let socket = entered.map_err(|err| failed(&err))?.map_err(|errno| {
+            let cause = format!("Error switching to ns {}: {}", path.display(), errno_text(errno));
+            failed_to_open(path, cause).with_errno(errno)
+        })?;
+        let socket = socket.map_err(|err| failed(&err))?;
+        Ok(Netns::assemble(namespace.into(), identity, Some(path.to_owned()), socket))
+    }
+
+    fn assemble(namespace: OwnedFd, identity: (u64, u64), path: Option<PathBuf>, socket: Socket) -> Netns {
+        Netns(Arc::new(Open { namespace, identity, path, socket: Mutex::new(socket) }))
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.namespace.as_fd()
+    }
+}
+
+impl fmt::Display for Netns {
+    /// The path if there is one, else what `readlink` shows for it: `net:[4026531840]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path() {
+            Some(path) => path.display().fmt(f),
+            None => write!(f, "net:[{}]", self.0.identity.1),
+        }
+    }
+}
+
+impl fmt::Debug for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Netns({self})")
+    }
+}
+
+/// What a path turned out to be.
+enum Found {
+    Namespace,
+    /// On a file system with this magic number, which holds no namespaces.
+    Other(FsWord),
+}
+
+fn look_at(path: &Path) -> rustix::io::Result<Found> {
+    let magic = rustix::fs::statfs(path)?.f_type;
+    // Before Linux 3.19 namespaces were files of procfs.
+    let holds_namespaces = magic == NSFS_MAGIC || magic == PROC_SUPER_MAGIC;
+    Ok(if holds_namespaces { Found::Namespace } else { Found::Other(magic) })
+}
+
+fn failed_to_open(path: &Path, cause: String) -> Error {
+    Error::new("failed to open netns", format!("{path:?}"), cause)
+}
+
+fn failed_to_statfs(path: &Path, errno: Errno) -> Error {
+    failed_to_open(path, format!("failed to Statfs {path:?}: {}", errno_text(errno))).with_errno(errno)
+}
+
+fn identity(namespace: &File) -> std::io::Result<(u64, u64)> {
+    let metadata = namespace.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn enter(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
+}
+
+/// Runs `work` on a thread that may do to itself what it likes, because it ends afterwards.
+fn on_a_thread<T: Send>(
+    stack: impl Into<Option<usize>>,
+    work: impl FnOnce() -> T + Send,
+) -> std::io::Result<T> {
+    let builder = Builder::new().name("netns".into());
+    let builder = match stack.into() {
+        Some(stack) => builder.stack_size(stack),
+        None => builder,
+    };
+    std::thread::scope(|scope| {
+        let thread = builder.spawn_scoped(scope, work)?;
+        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}

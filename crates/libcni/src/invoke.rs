@@ -1,0 +1,108 @@
+//! The one seam between those who want a plugin run and the ways to run it: as a process, or as a function.
+
+use cni_spec::Error;
+
+use crate::{Invocation, Reply};
+
+/// A way to run a plugin by its `type`.
+///
+/// The runtime calls the plugins of a list through it, and a plugin its delegates: whoever can be called by one way can
+/// be called by the other, with the same answers (spec §3 and §4).
+#[doc(alias = "Exec")]
+pub trait Invoke {
+    /// Makes sure that `plugin` could be run, without running it.
+    ///
+    /// # Errors
+    /// A `type` that is no plain file name (CVE-2021-20206), and one that is not found: the error says where it was
+    /// looked for, what is there, and which name comes nearest.
+    #[doc(alias = "FindInPath")]
+    fn find(&self, plugin: &str) -> Result<(), Error>;
+
+    /// Runs `plugin` and waits for its answer.
+    ///
+    /// # Errors
+    /// Those of [`Invoke::find`]; the plugin's own, with its code; code 0 where it failed without a word that could be
+    /// understood.
+    #[doc(alias = "ExecPlugin")]
+    fn invoke(&self, plugin: &str, invocation: &Invocation) -> Result<Reply, Error>;
+
+    /// The folders that are searched, separated by `:`: what plugins are told as `CNI_PATH`.
+    fn path(&self) -> &str;
+}
+
+/// A `type` is a file name and nothing else: it is joined to a folder and executed (CVE-2021-20206).
+///
+/// # Errors
+/// Empty names, `.`, `..`, and names with anything but letters, digits, `.`, `_` and `-`.
+pub fn check_type(plugin: &str) -> Result<(), Error> {
+    if plugin.is_empty() {
+        return Err(Error::failed("no plugin name provided"));
+    }
+    let plain = plugin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !plain || plugin == "." || plugin == ".." {
+        return Err(Error::failed(format!("invalid plugin name: {plugin}"))
+            .with_details("a type is the name of a file in CNI_PATH: letters, digits, '.', '_' and '-'"));
+    }
+    Ok(())
+}
+
+/// `failed to find plugin …`, with what is there instead.
+///
+/// `there` has an entry a folder: its name and the plugins in it, or why it could not be read.
+pub fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, String>)]) -> Error {
+    let folders: Vec<&str> = there.iter().map(|(folder, _)| folder.as_str()).collect();
+    let mut details = Vec::new();
+    for (folder, content) in there {
+        details.push(match content {
+            Ok(names) if names.is_empty() => format!("{folder} is empty"),
+            Ok(names) => format!("{folder} has {}", names.join(", ")),
+            Err(why) => format!("{folder} cannot be read: {why}"),
+        });
+    }
+    let names = there.iter().filter_map(|(_, content)| content.as_ref().ok()).flatten();
+    if let Some(nearest) = nearest(plugin, names.map(String::as_str)) {
+        details.push(format!("did you mean {nearest:?}?"));
+    }
+    Error::failed(format!("failed to find plugin {plugin:?} in path [{}]", folders.join(" ")))
+        .with_details(details.join("; "))
+}
+
+/// The name that `wanted` was most likely meant to be, if any is near enough.
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .filter(|(distance, _)| *distance <= 1 + wanted.chars().count() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_a_plain_file_name() {
+        for good in ["bridge", "host-local", "a.b_c"] {
+            assert!(check_type(good).is_ok(), "{good}");
+        }
+        for bad in ["../../bin/sh", "/bin/sh", ".", "..", "a b", "a\0", "é"] {
+            assert!(check_type(bad).unwrap_err().msg.starts_with("invalid plugin name: "), "{bad:?}");
+        }
+        assert_eq!(check_type("").unwrap_err().msg, "no plugin name provided");
+    }
+
+    #[test]
+    fn what_is_not_found_is_explained() {
+        let there = [
+            ("/a".to_owned(), Ok(vec!["bridge".to_owned(), "ptp".to_owned()])),
+            ("/b".to_owned(), Err("no such file or directory".to_owned())),
+        ];
+        let error = not_found("birdge", &there);
+        assert_eq!(error.msg, "failed to find plugin \"birdge\" in path [/a /b]");
+        assert_eq!(
+            error.details,
+            "/a has bridge, ptp; /b cannot be read: no such file or directory; did you mean \"bridge\"?"
+        );
+        assert!(!not_found("flannel", &there).details.contains("did you mean"));
+    }
+}
