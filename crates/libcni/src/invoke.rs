@@ -9,7 +9,7 @@ use crate::{Invocation, Reply};
 /// The runtime calls the plugins of a list through it, and a plugin its delegates: whoever can be called by one way can
 /// be called by the other, with the same answers (spec §3 and §4).
 #[doc(alias = "Exec")]
-pub trait Invoke {
+pub trait Invoke: Send + Sync {
     /// Makes sure that `plugin` could be run, without running it.
     ///
     /// # Errors
