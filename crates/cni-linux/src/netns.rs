@@ -75,9 +75,8 @@ impl Netns {
     ///
     /// Gone means: there is no path, nothing is there, or what is there is no longer a namespace, as the plain file
     /// that is left when a namespace has been unmounted.
-    pub fn open_if_exists<P: AsRef<Path>>(path: impl Into<Option<P>>) -> Result<Option<Netns>> {
-        let Some(path) = path.into() else { return Ok(None) };
-        let path = path.as_ref();
+    pub fn open_if_exists(path: Option<&Path>) -> Result<Option<Netns>> {
+        let Some(path) = path else { return Ok(None) };
         match look_at(path) {
             Ok(Found::Namespace) => match Netns::open_namespace(path) {
                 Err(gone) if gone.is_gone() => Ok(None),

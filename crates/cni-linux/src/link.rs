@@ -1,0 +1,433 @@
+//! Links: look them up, set them up and down, rename, move and delete them.
+//!
+//! What a new link is like is said in [`spec`]; addresses and routes have modules of their own.
+
+pub mod spec;
+
+use std::fmt;
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+
+use crate::error::{Errno, Error, Result};
+use crate::mac::Mac;
+use crate::netlink::wire::{attributes, string, u8_at, u16_at, u32_at};
+use crate::netlink::{Change, Request, rtm};
+use crate::netns::Netns;
+
+/// `struct ifinfomsg` and the attributes that are read, `include/uapi/linux/if_link.h`.
+const IFINFOMSG: usize = 16;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
+const IFLA_PROMISCUITY: u16 = 30;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_INFO_KIND: u16 = 1;
+
+/// `IFNAMSIZ` less the final zero: a longer name can only be an alternative one.
+const LONGEST_NAME: usize = 15;
+
+/// Asks for everything but the counters, which nobody here reads.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+/// A network interface, as the kernel described it a moment ago (`ip -d link show`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// The interface index, unique within its namespace.
+    pub index: u32,
+    /// The name, at most 15 octets.
+    pub name: String,
+    /// The hardware address, if there is one of six octets.
+    pub mac: Option<Mac>,
+    /// The largest packet, in octets.
+    pub mtu: u32,
+    /// `IFF_…`, `include/uapi/linux/if.h`.
+    pub flags: u32,
+    /// Free text that an administrator, or a program, tagged the link with.
+    pub alias: Option<String>,
+    /// The link group, 0 by default.
+    pub group: u32,
+    /// The length of the transmit queue, in packets.
+    pub tx_queue_len: u32,
+    /// How many users want it promiscuous.
+    pub promiscuity: u32,
+    kind: Option<String>,
+    link_type: u16,
+    controller: Option<u32>,
+    peer: Option<u32>,
+    peer_netns_id: Option<i32>,
+    oper_state: OperState,
+}
+
+impl Link {
+    /// Set up by an administrator (`IFF_UP`). Whether packets flow is another matter, see [`Link::oper_state`].
+    pub fn is_up(&self) -> bool {
+        self.has(LinkFlags::Up)
+    }
+
+    /// The loopback interface.
+    pub fn is_loopback(&self) -> bool {
+        self.has(LinkFlags::Loopback)
+    }
+
+    /// `veth`, `bridge`, `macvlan`, …: what `ip link add … type` calls it. Loopback and hardware have none.
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// The hardware address.
+    pub fn mac(&self) -> Option<Mac> {
+        self.mac
+    }
+
+    /// The index of the bridge, bond or VRF that the link is a port of.
+    #[doc(alias = "master")]
+    pub fn controller(&self) -> Option<u32> {
+        self.controller
+    }
+
+    /// The index of the other end of a veth pair, or of the link that a macvlan or VLAN sits on. If
+    /// [`peer_netns_id`](Link::peer_netns_id) is given, that link is in another namespace.
+    #[doc(alias = "IFLA_LINK")]
+    pub fn peer(&self) -> Option<u32> {
+        self.peer
+    }
+
+    /// The namespace of the peer, by the number that this namespace has for it, if it is another one.
+    pub fn peer_netns_id(&self) -> Option<i32> {
+        self.peer_netns_id
+    }
+
+    /// Whether packets flow, as far as the driver can tell.
+    pub fn oper_state(&self) -> OperState {
+        self.oper_state
+    }
+
+    fn has(&self, flag: LinkFlags) -> bool {
+        self.flags & flag.bits() != 0
+    }
+
+    /// Reads the body of an `RTM_NEWLINK` message.
+    pub(crate) fn read(body: &[u8]) -> Option<Link> {
+        let mut link = Link {
+            link_type: u16_at(body, 2)?,
+            index: u32_at(body, 4)?,
+            flags: u32_at(body, 8)?,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            alias: None,
+            group: 0,
+            tx_queue_len: 0,
+            promiscuity: 0,
+            kind: None,
+            controller: None,
+            peer: None,
+            peer_netns_id: None,
+            oper_state: OperState::Unknown,
+        };
+        for (kind, value) in attributes(body.get(IFINFOMSG..)?) {
+            match kind {
+                IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(value).ok().map(Mac::new),
+                IFLA_IFNAME => link.name = string(value),
+                IFLA_MTU => link.mtu = u32_at(value, 0)?,
+                IFLA_LINK => link.peer = u32_at(value, 0),
+                IFLA_MASTER => link.controller = u32_at(value, 0),
+                IFLA_TXQLEN => link.tx_queue_len = u32_at(value, 0)?,
+                IFLA_OPERSTATE => link.oper_state = OperState::from_number(u8_at(value, 0)?),
+                IFLA_LINKINFO => link.kind = kind_of(value),
+                IFLA_IFALIAS => link.alias = Some(string(value)),
+                IFLA_GROUP => link.group = u32_at(value, 0)?,
+                IFLA_PROMISCUITY => link.promiscuity = u32_at(value, 0)?,
+                IFLA_LINK_NETNSID => link.peer_netns_id = u32_at(value, 0).map(u32::cast_signed),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}
+
+/// Whether a link can carry packets (RFC 2863; `IF_OPER_…` in `include/uapi/linux/if.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OperState {
+    /// The driver does not say, as for loopback.
+    Unknown,
+    /// Hardware is missing.
+    NotPresent,
+    /// It cannot.
+    Down,
+    /// A link that it sits on is down; for veth, the other end.
+    LowerLayerDown,
+    /// It is being tested.
+    Testing,
+    /// It waits for something, such as authentication.
+    Dormant,
+    /// It can.
+    Up,
+}
+
+impl OperState {
+    fn from_number(number: u8) -> OperState {
+        match number {
+            1 => OperState::NotPresent,
+            2 => OperState::Down,
+            3 => OperState::LowerLayerDown,
+            4 => OperState::Testing,
+            5 => OperState::Dormant,
+            6 => OperState::Up,
+            _ => OperState::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for OperState {
+    /// As in `/sys/class/net/<link>/operstate`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OperState::Unknown => "unknown",
+            OperState::NotPresent => "notpresent",
+            OperState::Down => "down",
+            OperState::LowerLayerDown => "lowerlayerdown",
+            OperState::Testing => "testing",
+            OperState::Dormant => "dormant",
+            OperState::Up => "up",
+        })
+    }
+}
+
+/// Which link is meant: by name, by index, or one that was looked up before.
+///
+/// A looked-up link is found by its index, and called by its name should something fail.
+#[derive(Debug, Clone, Copy)]
+pub enum LinkRef<'a> {
+    /// By name, or by an alternative name.
+    Name(&'a str),
+    /// By interface index.
+    Index(u32),
+    /// One that is known.
+    Link(&'a Link),
+}
+
+impl<'a> From<&'a str> for LinkRef<'a> {
+    fn from(name: &'a str) -> Self {
+        LinkRef::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for LinkRef<'a> {
+    fn from(name: &'a String) -> Self {
+        LinkRef::Name(name)
+    }
+}
+
+impl From<u32> for LinkRef<'_> {
+    fn from(index: u32) -> Self {
+        LinkRef::Index(index)
+    }
+}
+
+impl<'a> From<&'a Link> for LinkRef<'a> {
+    fn from(link: &'a Link) -> Self {
+        LinkRef::Link(link)
+    }
+}
+
+impl fmt::Display for LinkRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkRef::Name(name) => write!(f, "{name:?}"),
+            LinkRef::Index(index) => write!(f, "number {index}"),
+            LinkRef::Link(link) => write!(f, "{:?}", link.name),
+        }
+    }
+}
+
+impl LinkRef<'_> {
+    /// A message about this link.
+    fn message(self, doing: &'static str) -> Result<LinkMessage> {
+        let mut message = LinkMessage::default();
+        match self {
+            LinkRef::Index(index) | LinkRef::Link(&Link { index, .. }) => message.header.index = index,
+            LinkRef::Name(name) => message.attributes.push(name_attribute(name, doing)?),
+        }
+        Ok(message)
+    }
+}
+
+impl Netns {
+    /// The link with this name or index (`ip link show`). One request, whatever the number of links.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_gone`] if there is none; the text then ends in `Link not found`.
+    #[doc(alias = "LinkByName")]
+    pub fn link<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<Link> {
+        let (doing, which) = ("look up link", which.into());
+        let mut message = which.message(doing)?;
+        message.attributes.push(without_statistics());
+        let request = Request { kind: rtm::GETLINK, body: &message, doing, what: &which };
+        self.socket().get(&request, Link::read).map_err(link_not_found)
+    }
+
+    /// The link with this name or index, or `None` if there is none.
+    pub fn link_if_exists<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<Option<Link>> {
+        match self.link(which) {
+            Err(gone) if gone.is_gone() => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// All links (`ip link show`). Its cost grows with their number: not for a path that knows a name.
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(without_statistics());
+        let request = Request { kind: rtm::GETLINK, body: &message, doing: "list links", what: &"" };
+        self.socket().dump(&request, Link::read)
+    }
+
+    /// Sets the link up, and returns it as it is then (`ip link set … up`).
+    pub fn set_up<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<Link> {
+        let which = which.into();
+        self.set_flags("set up link", which, LinkFlags::Up, LinkFlags::Up)?;
+        self.link(which)
+    }
+
+    /// Sets the link down (`ip link set … down`). Its IPv6 addresses and all its routes go.
+    pub fn set_down<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<()> {
+        self.set_flags("set down link", which.into(), LinkFlags::empty(), LinkFlags::Up)
+    }
+
+    /// Makes the link see, or not see, packets that are not for it (`ip link set … promisc on|off`).
+    pub fn set_promiscuous<'a>(&self, which: impl Into<LinkRef<'a>>, on: bool) -> Result<()> {
+        let flags = if on { LinkFlags::Promisc } else { LinkFlags::empty() };
+        self.set_flags("set promiscuity of link", which.into(), flags, LinkFlags::Promisc)
+    }
+
+    /// Sets the size of the largest packet, in octets (`ip link set … mtu`).
+    pub fn set_mtu<'a>(&self, which: impl Into<LinkRef<'a>>, mtu: u32) -> Result<()> {
+        self.set_attribute("set mtu of link", which.into(), LinkAttribute::Mtu(mtu))
+    }
+
+    /// Sets the hardware address (`ip link set … address`).
+    pub fn set_mac<'a>(&self, which: impl Into<LinkRef<'a>>, mac: Mac) -> Result<()> {
+        let address = LinkAttribute::Address(mac.octets().to_vec());
+        self.set_attribute("set address of link", which.into(), address)
+    }
+
+    /// Tags the link with a text of at most 255 octets; the empty text removes it (`ip link set … alias`).
+    pub fn set_alias<'a>(&self, which: impl Into<LinkRef<'a>>, alias: &str) -> Result<()> {
+        self.set_attribute("set alias of link", which.into(), LinkAttribute::IfAlias(alias.into()))
+    }
+
+    /// Makes the link a port of a bridge, bond or VRF, or with 0 of none (`ip link set … master|nomaster`).
+    pub fn set_controller<'a>(&self, which: impl Into<LinkRef<'a>>, controller: u32) -> Result<()> {
+        self.set_attribute("set controller of link", which.into(), LinkAttribute::Controller(controller))
+    }
+
+    /// Gives the link another name (`ip link set … name`). Before Linux 6.2 it must be down.
+    pub fn rename<'a>(&self, which: impl Into<LinkRef<'a>>, name: &str) -> Result<()> {
+        let (doing, which) = ("rename link", which.into());
+        // Beside a name, an index is needed to say which link is to get it.
+        let index = self.index_of(which)?;
+        let mut message = LinkRef::Index(index).message(doing)?;
+        message.attributes.push(name_attribute(name, doing)?);
+        self.change_link(doing, &format_args!("{which} to {name:?}"), &message)
+    }
+
+    /// Moves the link to another namespace, where it may get another name (`ip link set … netns … name …`).
+    ///
+    /// It arrives down and without addresses. In one request, so that it never has the new name here.
+    pub fn move_link<'a>(
+        &self,
+        which: impl Into<LinkRef<'a>>,
+        to: &Netns,
+        name: Option<&str>,
+    ) -> Result<()> {
+        let (doing, which) = ("move link", which.into());
+        let index = self.index_of(which)?;
+        let mut message = LinkRef::Index(index).message(doing)?;
+        message.attributes.push(spec::netns_attribute(to));
+        if let Some(name) = name {
+            message.attributes.push(name_attribute(name, doing)?);
+        }
+        self.change_link(doing, &format_args!("{which} to {to}"), &message)
+    }
+
+    /// Deletes the link (`ip link del`). The other end of a veth pair goes with it.
+    pub fn del_link<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<()> {
+        let (doing, which) = ("delete link", which.into());
+        let message = which.message(doing)?;
+        let request = Request { kind: rtm::DELLINK, body: &message, doing, what: &which };
+        self.socket().change(&request, Change::Modify).map_err(link_not_found)
+    }
+
+    /// Deletes the link if it is there, and says whether it was.
+    pub fn del_link_if_exists<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<bool> {
+        match self.del_link(which) {
+            Ok(()) => Ok(true),
+            Err(gone) if gone.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The index of a link; asks the kernel only if all that is known is a name.
+    pub(crate) fn index_of(&self, which: LinkRef<'_>) -> Result<u32> {
+        match which {
+            LinkRef::Index(index) | LinkRef::Link(&Link { index, .. }) => Ok(index),
+            LinkRef::Name(_) => Ok(self.link(which)?.index),
+        }
+    }
+
+    fn set_flags(&self, doing: &'static str, which: LinkRef<'_>, on: LinkFlags, mask: LinkFlags) -> Result<()> {
+        let mut message = which.message(doing)?;
+        message.header.flags = on;
+        message.header.change_mask = mask;
+        self.change_link(doing, &which, &message)
+    }
+
+    fn set_attribute(&self, doing: &'static str, which: LinkRef<'_>, value: LinkAttribute) -> Result<()> {
+        let mut message = which.message(doing)?;
+        message.attributes.push(value);
+        self.change_link(doing, &which, &message)
+    }
+
+    fn change_link(&self, doing: &'static str, what: &dyn fmt::Display, message: &LinkMessage) -> Result<()> {
+        let request = Request { kind: rtm::SETLINK, body: message, doing, what };
+        self.socket().change(&request, Change::Modify).map_err(link_not_found)
+    }
+}
+
+/// The attribute by which a link is found, or is to be called.
+fn name_attribute(name: &str, doing: &'static str) -> Result<LinkAttribute> {
+    if name.is_empty() || name.contains('\0') {
+        // The kernel would read no name at all, or only what precedes the zero.
+        return Err(Error::os(doing, format!("{name:?}"), Errno::INVAL).with_cause("not a link name"));
+    }
+    if name.len() <= LONGEST_NAME {
+        return Ok(LinkAttribute::IfName(name.into()));
+    }
+    let mut value = name.as_bytes().to_vec();
+    value.push(0);
+    Ok(LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, value)))
+}
+
+/// Says in known words that the link is not there.
+fn link_not_found(error: Error) -> Error {
+    if error.errno() == Some(Errno::NODEV) { error.with_cause("Link not found") } else { error }
+}
+
+fn kind_of(link_info: &[u8]) -> Option<String> {
+    attributes(link_info).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, value)| string(value))
+}

@@ -1,0 +1,322 @@
+//! What a new link is to be like, and making it.
+//!
+//! Nothing is made up: what is not said is left to the kernel, as with `ip link add`.
+
+use std::fmt;
+use std::os::fd::AsRawFd;
+
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+};
+
+use super::{Link, name_attribute};
+use crate::error::{Errno, Error, Result};
+use crate::mac::Mac;
+use crate::netlink::{Change, Request, rtm};
+use crate::netns::Netns;
+use crate::undo::Undo;
+
+/// A link to be made, with [`Netns::add_link`].
+///
+/// All of it but the alias is in the one request that makes the link, so that nobody ever sees it half-made.
+#[derive(Debug, Clone)]
+#[must_use = "a LinkSpec makes nothing until it is given to Netns::add_link"]
+pub struct LinkSpec {
+    kind: Kind,
+    up: bool,
+    controller: Option<u32>,
+    common: Common,
+}
+
+/// What both ends of a veth pair can be given.
+#[derive(Debug, Clone)]
+struct Common {
+    name: String,
+    netns: Option<Netns>,
+    mtu: Option<u32>,
+    mac: Option<Mac>,
+    alias: Option<String>,
+    group: Option<u32>,
+    tx_queue_len: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Veth(VethPeer),
+    Bridge,
+    Dummy,
+    Ifb,
+    Macvlan { parent: u32, mode: MacvlanMode },
+}
+
+/// How the macvlan links of one parent treat each other (`ip link add … type macvlan mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MacvlanMode {
+    /// They do not talk to each other.
+    Private,
+    /// They talk to each other by way of the switch that the parent is attached to.
+    Vepa,
+    /// They talk to each other directly.
+    Bridge,
+    /// There is only one, and it takes the parent over.
+    Passthru,
+}
+
+impl LinkSpec {
+    /// Two links back to back (`ip link add NAME type veth peer name …`).
+    pub fn veth(name: impl Into<String>, peer: VethPeer) -> LinkSpec {
+        LinkSpec::new(name, Kind::Veth(peer))
+    }
+
+    /// A switch (`ip link add NAME type bridge`).
+    pub fn bridge(name: impl Into<String>) -> LinkSpec {
+        LinkSpec::new(name, Kind::Bridge)
+    }
+
+    /// A link that swallows what is sent to it (`ip link add NAME type dummy`).
+    pub fn dummy(name: impl Into<String>) -> LinkSpec {
+        LinkSpec::new(name, Kind::Dummy)
+    }
+
+    /// A link to which received packets are redirected to be queued (`ip link add NAME type ifb`).
+    pub fn ifb(name: impl Into<String>) -> LinkSpec {
+        LinkSpec::new(name, Kind::Ifb)
+    }
+
+    /// A link with a hardware address of its own on another one (`ip link add NAME link PARENT type macvlan`).
+    ///
+    /// Kernels before 6.15 first make it beside its parent, so that the name must be free there too.
+    pub fn macvlan(name: impl Into<String>, parent: &Link, mode: MacvlanMode) -> LinkSpec {
+        LinkSpec::new(name, Kind::Macvlan { parent: parent.index, mode })
+    }
+
+    /// The largest packet, in octets. Of a veth pair, this end only.
+    pub fn mtu(mut self, mtu: impl Into<Option<u32>>) -> LinkSpec {
+        self.common.mtu = mtu.into();
+        self
+    }
+
+    /// The hardware address.
+    pub fn mac(mut self, mac: impl Into<Option<Mac>>) -> LinkSpec {
+        self.common.mac = mac.into();
+        self
+    }
+
+    /// It is born in this namespace. Of a veth pair, this end.
+    pub fn into_netns(mut self, netns: &Netns) -> LinkSpec {
+        self.common.netns = Some(netns.clone());
+        self
+    }
+
+    /// It is born up. Of a veth pair, this end: the other one cannot be.
+    pub fn up(mut self) -> LinkSpec {
+        self.up = true;
+        self
+    }
+
+    /// It is born as a port of this bridge, bond or VRF, given by index.
+    #[doc(alias = "master")]
+    pub fn controller(mut self, controller: impl Into<Option<u32>>) -> LinkSpec {
+        self.controller = controller.into();
+        self
+    }
+
+    /// A text to tag it with, at most 255 octets. This takes a request of its own once the link is there.
+    pub fn alias(mut self, alias: impl Into<String>) -> LinkSpec {
+        self.common.alias = Some(alias.into());
+        self
+    }
+
+    /// The link group.
+    pub fn group(mut self, group: u32) -> LinkSpec {
+        self.common.group = Some(group);
+        self
+    }
+
+    /// The length of the transmit queue, in packets.
+    pub fn tx_queue_len(mut self, packets: u32) -> LinkSpec {
+        self.common.tx_queue_len = Some(packets);
+        self
+    }
+
+    fn new(name: impl Into<String>, kind: Kind) -> LinkSpec {
+        LinkSpec { kind, up: false, controller: None, common: Common::new(name) }
+    }
+
+    /// The request that makes it, from `home`.
+    fn message(&self, doing: &'static str, home: &Netns) -> Result<LinkMessage> {
+        let mut message = self.common.message(doing)?;
+        if self.up {
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+        }
+        message.attributes.extend(self.controller.map(LinkAttribute::Controller));
+        if let Kind::Macvlan { parent, .. } = self.kind {
+            message.attributes.push(LinkAttribute::Link(parent));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(self.kind.info(doing, home)?));
+        Ok(message)
+    }
+}
+
+impl fmt::Display for LinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.kind.name(), self.common.name)?;
+        match &self.kind {
+            Kind::Veth(peer) => write!(f, " peer {:?}", peer.common.name),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The other end of a new veth pair.
+#[derive(Debug, Clone)]
+#[must_use = "a VethPeer is the other end of LinkSpec::veth"]
+pub struct VethPeer {
+    common: Common,
+}
+
+impl VethPeer {
+    /// An end with this name.
+    pub fn new(name: impl Into<String>) -> VethPeer {
+        VethPeer { common: Common::new(name) }
+    }
+
+    /// It is born in this namespace.
+    pub fn into_netns(mut self, netns: &Netns) -> VethPeer {
+        self.common.netns = Some(netns.clone());
+        self
+    }
+
+    /// The largest packet, in octets.
+    pub fn mtu(mut self, mtu: impl Into<Option<u32>>) -> VethPeer {
+        self.common.mtu = mtu.into();
+        self
+    }
+
+    /// The hardware address.
+    pub fn mac(mut self, mac: impl Into<Option<Mac>>) -> VethPeer {
+        self.common.mac = mac.into();
+        self
+    }
+
+    /// The length of the transmit queue, in packets.
+    pub fn tx_queue_len(mut self, packets: u32) -> VethPeer {
+        self.common.tx_queue_len = Some(packets);
+        self
+    }
+
+    /// The link group.
+    pub fn group(mut self, group: u32) -> VethPeer {
+        self.common.group = Some(group);
+        self
+    }
+}
+
+impl Netns {
+    /// Makes a link and returns it, as it is in the namespace where it was born (`ip link add`).
+    ///
+    /// Pushes its deletion to `undo`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_exists`] if a link has the name, [`Error::is_unsupported`] if the kernel knows no such kind.
+    pub fn add_link(&self, spec: LinkSpec, undo: &mut Undo) -> Result<Link> {
+        let doing = "add link";
+        let message = spec.message(doing, self)?;
+        let request = Request { kind: rtm::NEWLINK, body: &message, doing, what: &spec };
+        self.socket().change(&request, Change::Create)?;
+
+        let birthplace = spec.common.netns.as_ref().unwrap_or(self);
+        let name = &spec.common.name;
+        let mut link = birthplace.link(name).inspect_err(|_| {
+            // It is known by nothing but its name, so it has to go at once; the error above is the one that counts.
+            let _ = birthplace.del_link_if_exists(name);
+        })?;
+        let (netns, index) = (birthplace.clone(), link.index);
+        undo.push(format!("link {name}"), move || Ok(netns.del_link_if_exists(index).map(|_existed| ())?));
+
+        if let Some(alias) = spec.common.alias.filter(|alias| link.alias.as_ref() != Some(alias)) {
+            // Kernels so far ignore it in the request that makes the link.
+            birthplace.set_alias(index, &alias)?;
+            link.alias = Some(alias);
+        }
+        Ok(link)
+    }
+}
+
+impl Common {
+    fn new(name: impl Into<String>) -> Common {
+        Common {
+            name: name.into(),
+            netns: None,
+            mtu: None,
+            mac: None,
+            alias: None,
+            group: None,
+            tx_queue_len: None,
+        }
+    }
+
+    fn message(&self, doing: &'static str) -> Result<LinkMessage> {
+        if self.name.len() > super::LONGEST_NAME {
+            return Err(Error::os(doing, format!("{:?}", self.name), Errno::NAMETOOLONG));
+        }
+        let mut message = LinkMessage::default();
+        let attributes = &mut message.attributes;
+        attributes.push(name_attribute(&self.name, doing)?);
+        attributes.extend(self.netns.as_ref().map(netns_attribute));
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+        attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
+        attributes.extend(self.group.map(LinkAttribute::Group));
+        attributes.extend(self.tx_queue_len.map(LinkAttribute::TxQueueLen));
+        Ok(message)
+    }
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::Veth(_) => "veth",
+            Kind::Bridge => "bridge",
+            Kind::Dummy => "dummy",
+            Kind::Ifb => "ifb",
+            Kind::Macvlan { .. } => "macvlan",
+        }
+    }
+
+    fn info(&self, doing: &'static str, home: &Netns) -> Result<Vec<LinkInfo>> {
+        let (kind, data) = match self {
+            Kind::Veth(peer) => {
+                let mut message = peer.common.message(doing)?;
+                if peer.common.netns.is_none() {
+                    // Else it would depend on the kernel whether the peer follows the first end elsewhere.
+                    message.attributes.push(netns_attribute(home));
+                }
+                (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(message))))
+            }
+            Kind::Bridge => (InfoKind::Bridge, None),
+            Kind::Dummy => (InfoKind::Dummy, None),
+            Kind::Ifb => (InfoKind::Ifb, None),
+            Kind::Macvlan { mode, .. } => {
+                let mode = match mode {
+                    MacvlanMode::Private => MacVlanMode::Private,
+                    MacvlanMode::Vepa => MacVlanMode::Vepa,
+                    MacvlanMode::Bridge => MacVlanMode::Bridge,
+                    MacvlanMode::Passthru => MacVlanMode::Passthrough,
+                };
+                (InfoKind::MacVlan, Some(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])))
+            }
+        };
+        let mut info = vec![LinkInfo::Kind(kind)];
+        info.extend(data.map(LinkInfo::Data));
+        Ok(info)
+    }
+}
+
+pub(super) fn netns_attribute(netns: &Netns) -> LinkAttribute {
+    use std::os::fd::AsFd;
+    LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())
+}
