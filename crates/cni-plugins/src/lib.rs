@@ -1,1 +1,12 @@
-//! The reference CNI plugins.
+//! The reference CNI plugins, in the specification's three groups: those that make an interface, those that are
+//! chained behind one, and those that hand out addresses.
+//!
+//! It is a library: each plugin is a function of an invocation, which a runtime can embed, and which the binary
+//! `ferrocni` turns into a process. The reference's words for the groups are `main`, `meta` and `ipam`.
+
+use cni_sdk::{Entry, entry};
+
+pub mod interface;
+
+/// The plugins, one a row.
+pub static PLUGINS: [Entry; 1] = [entry::<interface::loopback::Loopback>()];

@@ -1,3 +1,20 @@
-//! CNI plugins, cnitool and the operator's command line in one binary.
+//! The one binary. By the name of its file it is a plugin, `cnitool`, or the command line `ferrocni`.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+use cni_plugins::PLUGINS;
+use cni_sdk::skel::{self, Program};
+
+/// What the plugins say of themselves.
+const PROGRAM: Program = Program { version: concat!("v", env!("CARGO_PKG_VERSION")), plugins: &PLUGINS };
+
+fn main() -> ExitCode {
+    // argv[0], not current_exe(), which would follow the link that carries the name.
+    let called = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match PLUGINS.iter().find(|plugin| plugin.name == name) {
+        Some(plugin) => skel::plugin_main(plugin, &PROGRAM),
+        None => ExitCode::from(2),
+    }
+}

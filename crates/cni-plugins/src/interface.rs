@@ -1,0 +1,3 @@
+//! Plugins that make an interface in the container (the reference's `main`).
+
+pub mod loopback;

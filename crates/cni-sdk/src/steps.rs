@@ -1,0 +1,5 @@
+//! Steps that several plugins take: what is between a request's words and the kernel's.
+
+mod interface;
+
+pub use interface::{addresses, describe};
