@@ -1,4 +1,27 @@
-//! Write a CNI plugin in thirty lines.
+//! Write a CNI plugin in thirty lines. This is one, `main` included:
+//!
+//! ```
+#![doc = include_str!("../examples/loopback.rs")]
+//! ```
+//!
+//! A plugin is a struct, which is its configuration, and five verbs of the trait [`Plugin`]; [`plugin_main`] does
+//! everything else that the [specification] asks of an executable: the environment, standard input, versions,
+//! validation, the reply, the error document, the exit status ([`skel`] shows the road).
+//!
+//! | you want | there is |
+//! |---|---|
+//! | what a verb is given | [`Add`], [`Del`], [`Check`], [`Gc`], [`Status`], and in each of them the [`Network`] |
+//! | to ask or change the kernel | [`Netns`] and [`linux`] |
+//! | addresses from an IPAM plugin | [`Network::ipam_add`] |
+//! | a change taken back if ADD fails | [`Undo`] |
+//! | to answer | [`AddResult`] |
+//! | to fail | [`Error`], made by `?` from any error; [`Doing::doing`] says what was being done |
+//! | the same plugin without a process | [`run`], [`entry`] and [`Embedded`] |
+//! | tests without root | [`testing`](crate::testing), behind the feature `testing` |
+//!
+//! What a plugin must not do: change the namespace of the thread it is called on, read the environment, print, or exit.
+//!
+//! [specification]: https://www.cni.dev/docs/spec/
 
 mod delegates;
 mod ipam;
@@ -15,3 +38,4 @@ pub use cni_spec::{
 pub use libcni::{self, Embedded, Invocation, Invoke, Reply};
 pub use plugin::{Entry, Plugin, entry, plugin_main, run};
 pub use request::{Add, Check, Del, Gc, Network, Status};
+pub use serde;

@@ -1,0 +1,25 @@
+# A line of cargo each; what is longer has a script in tools/ or .ci/.
+
+# formatting, lints and documentation, as CI has them
+check:
+    cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# every test
+test:
+    cargo test --workspace
+
+# the black-box cases against any directory of plugins
+conformance DIR *ARGS:
+    cargo run --release -p conformance -- {{DIR}} {{ARGS}}
+
+# the static binary that is shipped, and its size
+static:
+    tools/build-static
+
+# ours against another directory of plugins, against the kernel's floor
+bench OTHER *ARGS:
+    cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
+
+# licences, advisories, doubles
+deny:
+    cargo deny check
