@@ -12,10 +12,11 @@
 //! | 5. Result types | [`result`] |
 //!
 //! [`json`] settles, once for all of them, where JSON as CNI's users write it differs from what serde
-//! accepts, and says where in a document an error is.
+//! accepts, and says where in a document an error is; [`address`] does the same for IP addresses.
 //!
 //! [specification]: https://www.cni.dev/docs/spec/
 
+pub mod address;
 pub mod args;
 pub mod command;
 pub mod config;

@@ -1,15 +1,41 @@
 //! What an ADD answers: interfaces, addresses, routes and DNS (spec §5), always in the newest shape.
 //!
-//! A plugin makes and changes an [`AddResult`]; the older shapes exist only where a document is read or written,
-//! in [`legacy`](self::legacy) (0.1 to 0.4).
+//! A plugin makes and changes an [`AddResult`]; the older shapes exist only where a document is read or written. Which
+//! of it an older version cannot say is lost on the way, and written down in the source of the `legacy` module.
+//!
+//! ```
+//! use cni_spec::{AddResult, Version};
+//!
+//! let document = br#"{"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.5/16", "routes": [{"dst": "0.0.0.0/0"}]}}"#;
+//! let (result, version) = AddResult::decode(document, Version::DEFAULT)?;
+//! assert_eq!(version, Version::V0_2_0);
+//! assert_eq!(result.ips[0].address.to_string(), "10.1.0.5/16");
+//! assert_eq!(
+//!     result.encode(Version::V1_0_0)?,
+//!     r#"{
+//!     "cniVersion": "1.0.0",
+//!     "ips": [
+//!         {
+//!             "address": "10.1.0.5/16"
+//!         }
+//!     ],
+//!     "routes": [
+//!         {
+//!             "dst": "0.0.0.0/0"
+//!         }
+//!     ]
+//! }"#
+//! );
+//! # Ok::<(), cni_spec::result::ResultError>(())
+//! ```
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Version, json};
+use crate::{Version, address, json};
 
 mod legacy;
 
@@ -54,10 +80,10 @@ pub struct Interface {
 #[serde(rename_all = "camelCase")]
 pub struct IpConfig {
     /// The address with its prefix; host bits are kept.
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "address::cidr")]
     pub address: IpNet,
     /// The gateway of its subnet, if there is one.
-    #[serde(default, deserialize_with = "optional_ip", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "address::optional_ip", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// The index of its interface in [`AddResult::interfaces`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,10 +97,10 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub advmss: u32,
     /// The destination.
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "address::cidr")]
     pub dst: IpNet,
     /// The next hop.
-    #[serde(default, deserialize_with = "optional_ip", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "address::optional_ip", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// The path's MTU in bytes; 0 is none.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -232,24 +258,6 @@ impl From<Document> for AddResult {
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-/// An address with its prefix, in the reference's words where it is none.
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| de::Error::custom(format_args!("invalid CIDR address: {text}")))
-}
-
-/// An address, where empty text means none.
-fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    match text.parse::<IpAddr>() {
-        Ok(ip) => Ok(Some(ip.to_canonical())),
-        Err(_) => Err(de::Error::custom(format_args!("invalid IP address: {text}"))),
-    }
 }
 
 /// Results are written in the newest shape where nobody says which, for instance by `serde_json::to_value`.

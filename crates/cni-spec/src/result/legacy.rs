@@ -1,5 +1,7 @@
 //! The shapes of a result before 1.0.0, to and from the newest.
 //!
+//! An address's family is that of the address, not of the key or the `version` that stands beside it.
+//!
 //! | to | lost |
 //! |---|---|
 //! | 0.3, 0.4 | mtu, socketPath and pciID of interfaces |
@@ -10,8 +12,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AddResult, Dns, Interface, IpConfig, Route, address, is_zero, optional_ip};
-use crate::Version;
+use super::{AddResult, Dns, Interface, IpConfig, Route, is_zero};
+use crate::{Version, address};
 
 /// 0.1.0 and 0.2.0: one address a family.
 #[derive(Serialize, Deserialize)]
@@ -29,9 +31,9 @@ pub(super) struct Result020 {
 
 #[derive(Serialize, Deserialize)]
 struct Family {
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "address::cidr")]
     ip: IpNet,
-    #[serde(default, deserialize_with = "optional_ip", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "address::optional_ip", skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     routes: Vec<LegacyRoute>,
@@ -69,18 +71,18 @@ struct LegacyIp {
     version: &'static str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     interface: Option<i64>,
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "address::cidr")]
     address: IpNet,
-    #[serde(default, deserialize_with = "optional_ip", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "address::optional_ip", skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
 }
 
 /// A route with its keys in the order of those versions.
 #[derive(Serialize, Deserialize)]
 struct LegacyRoute {
-    #[serde(deserialize_with = "address")]
+    #[serde(deserialize_with = "address::cidr")]
     dst: IpNet,
-    #[serde(default, deserialize_with = "optional_ip", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "address::optional_ip", skip_serializing_if = "Option::is_none")]
     gw: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "is_zero")]
     mtu: u32,
