@@ -5,11 +5,37 @@
 //!
 //! * a key matches a field whatever its case (`RuntimeConfig`), unknown keys are ignored;
 //! * `null` is the same as nothing: a field keeps its default;
-//! * of two equal keys the last one counts;
+//! * of two equal keys the last one counts, as a whole: what they hold is not merged;
 //! * text after the document, and a document that is not there, are errors.
 //!
 //! Keys of maps (`sysctl`, `capabilities`) are data and stay as they are. Numbers are not rounded: what is passed on
-//! is passed on byte for byte.
+//! is passed on byte for byte. Unlike Go, text that is not UTF-8 and halves of surrogate pairs are refused, not
+//! replaced.
+//!
+//! The rules know a field by its `struct`. They do not reach into `#[serde(flatten)]` and enums, which serde reads
+//! before it knows what for: a typed document does without them.
+//!
+//! ```
+//! use serde::Deserialize;
+//!
+//! #[derive(Default, Deserialize)]
+//! #[serde(default, rename_all = "camelCase")]
+//! struct Bridge {
+//!     is_gateway: bool,
+//!     mtu: u32,
+//! }
+//!
+//! let bridge: Bridge = cni_spec::json::decode(br#"{"IsGateway": true, "mtu": null}"#)?;
+//! assert!(bridge.is_gateway);
+//! assert_eq!(bridge.mtu, 0);
+//!
+//! let error = cni_spec::json::decode::<Bridge>(br#"{"mtu": "1500"}"#).err().unwrap();
+//! assert_eq!(
+//!     error.to_string(),
+//!     r#"mtu: invalid type: string "1500", expected u32 at line 1 column 9"#
+//! );
+//! # Ok::<(), cni_spec::json::DecodeError>(())
+//! ```
 
 use std::fmt;
 
@@ -31,7 +57,8 @@ pub struct DecodeError {
     pub path: String,
     /// The line, from 1.
     pub line: usize,
-    /// The column in bytes, from 1; 0 at the end of an empty document.
+    /// The column in bytes, from 1: where the offending value begins, or where the text stops being JSON. It is 0 where
+    /// the document ends and its last line is empty.
     pub column: usize,
     /// What is wrong.
     pub message: String,
@@ -56,7 +83,8 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
     decode_within(check(json)?.get(), json)
 }
 
-/// Decodes one value of a larger document; an error says where it is in that document.
+/// Decodes one value of a larger document; an error says where it is in that document. `value` is text that
+/// [`check`] has passed, or a part of it.
 ///
 /// # Errors
 /// As [`decode`]. Where `value` is no part of `document`, places are counted from the start of `value`.
@@ -67,18 +95,34 @@ pub fn decode_within<T: DeserializeOwned>(value: &str, document: &[u8]) -> Resul
 /// Checks that this is one whole JSON document, without looking at what it says.
 ///
 /// # Errors
-/// Where the text stops being JSON, with the path of keys that leads there.
+/// Where the text stops being UTF-8 or JSON; with the path of keys that leads there, if it is not too deep.
 pub fn check(json: &[u8]) -> Result<&RawValue, DecodeError> {
-    serde_json::from_slice(json).map_err(|e| syntax_error(json, &e))
+    let text = std::str::from_utf8(json).map_err(|e| not_utf8(json, e.valid_up_to()))?;
+    serde_json::from_str(text).map_err(|e| syntax_error(text, &e))
+}
+
+fn not_utf8(json: &[u8], at: usize) -> DecodeError {
+    let (line, column) = place(&json[..at]);
+    DecodeError { path: String::new(), line, column, message: "invalid UTF-8".to_owned() }
+}
+
+/// Line and column of what follows `before`.
+fn place(before: &[u8]) -> (usize, usize) {
+    let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+    (line, 1 + before.iter().rev().take_while(|b| **b != b'\n').count())
 }
 
 /// Walks a broken document again, this time noting the way: only failures pay for it.
-fn syntax_error(json: &[u8], error: &serde_json::Error) -> DecodeError {
+fn syntax_error(json: &str, error: &serde_json::Error) -> DecodeError {
     let mut track = serde_path_to_error::Track::new();
-    let mut parser = serde_json::Deserializer::from_slice(json);
+    let mut parser = serde_json::Deserializer::from_str(json);
     let walked =
         serde_json::Value::deserialize(serde_path_to_error::Deserializer::new(&mut parser, &mut track));
-    let path = if walked.is_err() { track.path().to_string() } else { String::new() };
+    // The second walk looks closer than the first: it may have stumbled before, over a number or the depth.
+    let path = match walked {
+        Err(e) if (e.line(), e.column()) == (error.line(), error.column()) => track.path().to_string(),
+        _ => String::new(),
+    };
     let message = match error.classify() {
         serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
         _ => without_position(error),
@@ -102,9 +146,10 @@ fn without_position(error: &serde_json::Error) -> String {
 /// Serialises into a raw value: the form in which documents are handed on.
 ///
 /// # Panics
-/// Never for the types of this crate, whose maps have strings for keys.
+/// Where `value` has a map whose keys are no strings or numbers, or a `Serialize` of its own that fails; no type of this
+/// crate does.
 pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).expect("only keys that are no strings cannot be serialised")
+    serde_json::value::to_raw_value(value).expect("only keys that are no text cannot be serialised")
 }
 
 #[cfg(test)]
@@ -197,12 +242,51 @@ mod tests {
         assert_eq!(error("{\"name\": \"x\""), "unexpected end of JSON input at line 1 column 12");
         assert_eq!(error("{\"list\": [{\"mtu\": 1 2}]}"), "list[0]: expected `,` or `}` at line 1 column 21");
         assert!(error("{} x").starts_with("trailing characters at line 1 column 4"));
+        assert_eq!(error("{\n"), "unexpected end of JSON input at line 2 column 0");
+        assert!(error("\u{feff}{}").starts_with("expected value at line 1 column 1"));
+    }
+
+    #[test]
+    fn the_path_is_left_out_where_it_would_be_another_s() {
+        let broken = format!("{{\"a\":{}1{},\n\"b\": }}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(error(&broken), "expected value at line 2 column 6");
+        assert_eq!(error("{\"a\":1e999,\n\"b\": }"), "expected value at line 2 column 6");
+        assert_eq!(error("{\"b\": }"), "b: expected value at line 1 column 7");
+    }
+
+    #[test]
+    fn text_that_is_not_unicode_is_placed() {
+        let error = decode::<Outer>(b"{\n\"name\": \"a\xffb\", \"list\": []}").unwrap_err();
+        assert_eq!(error.to_string(), "invalid UTF-8 at line 2 column 11");
+        let error = self::error(r#"{"name": "\ud800"}"#);
+        assert!(error.starts_with("name: ") && error.ends_with(" at line 1 column 10"), "{error}");
+        assert_eq!(outer(r#"{"name": "\ud83d\ude00", "unknown": "\ud800"}"#).name, "😀");
+    }
+
+    #[test]
+    fn keys_match_as_in_go_where_unicode_has_a_third_case() {
+        assert_eq!(outer("{\"ſySctl\":{\"a\":\"b\"}}").sysctl.len(), 1);
+        assert!(decoder::same_key("\u{212a}ind", "kind") && !decoder::same_key("É", "é"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_types_that_refuse_them() {
+        let error = error(r#"{"runtimeConfig":{"mtu":1,"typo":null,"typo":2}}"#);
+        assert!(error.starts_with("runtimeConfig.typo: unknown field `typo`, expected"), "{error}");
+        assert!(error.ends_with("at line 1 column 34"), "{error}");
     }
 
     #[test]
     fn depth_is_bounded_by_an_error() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(outer(&format!("{{\"ignored\":{deep}}}")), Outer::default());
+
+        #[derive(Debug, Deserialize)]
+        struct Nested(#[allow(dead_code, reason = "only its depth matters")] Vec<Nested>);
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(decode::<Nested>(nested(128).as_bytes()).is_ok());
+        let error = decode::<Nested>(nested(10_000).as_bytes()).unwrap_err();
+        assert_eq!((error.message.as_str(), error.column), ("recursion limit exceeded", 129));
         assert!(
             decode::<serde_json::Value>(deep.as_bytes()).unwrap_err().message.contains("recursion limit")
         );

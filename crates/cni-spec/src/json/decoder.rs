@@ -1,7 +1,8 @@
 //! A deserializer with Go's manners on top of serde_json: each value is found as a slice of the document, and only
 //! then looked into by the type that wants it.
 //!
-//! It is for configuration-sized documents: every level of nesting reads its text once more.
+//! It is for configuration-sized documents: every level of nesting reads its text once more, which is why there are
+//! at most [`MAX_DEPTH`] of them. What no type asks for is skipped in one go, however deep it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,18 +12,31 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
-use super::{DecodeError, without_position};
+use super::{DecodeError, place, without_position};
+
+/// The number of arrays and objects that may stand in each other; serde_json draws the same line.
+const MAX_DEPTH: u8 = 128;
 
 /// One value of a document.
 #[derive(Clone, Copy)]
 pub(super) struct GoLike<'de> {
     text: &'de str,
+    /// How many arrays and objects it stands in.
+    depth: u8,
 }
 
 impl<'de> GoLike<'de> {
     /// `text` is one value, already known to be JSON.
     pub(super) fn new(text: &'de str) -> Self {
-        GoLike { text: text.trim_ascii() }
+        GoLike { text: text.trim_ascii(), depth: 0 }
+    }
+
+    /// The depth of what stands in this array or object: only a type that contains itself can get too deep.
+    fn inside(self) -> Result<u8, Failure> {
+        match self.depth {
+            MAX_DEPTH.. => Err(Failure::new("recursion limit exceeded".to_owned())),
+            depth => Ok(depth + 1),
+        }
     }
 
     fn is_null(self) -> bool {
@@ -72,9 +86,10 @@ impl Failure {
     /// Turns addresses into lines and columns.
     pub(super) fn located(self, value: &str, document: &[u8]) -> DecodeError {
         let at = self.at.unwrap_or(value.as_ptr() as usize);
-        let base =
-            [document, value.as_bytes()].into_iter().find(|d| d.as_ptr_range().contains(&(at as *const u8)));
-        let before = base.map_or(&[][..], |d| &d[..at - d.as_ptr() as usize]);
+        let base = [document, value.as_bytes()]
+            .into_iter()
+            .find(|d| (d.as_ptr() as usize..d.as_ptr() as usize + d.len()).contains(&at));
+        let (line, column) = place(base.map_or(&[][..], |d| &d[..at - d.as_ptr() as usize]));
         let mut path = String::new();
         for step in self.way.iter().rev() {
             if !path.is_empty() && !step.starts_with('[') {
@@ -82,12 +97,7 @@ impl Failure {
             }
             path.push_str(step);
         }
-        DecodeError {
-            path,
-            line: 1 + before.iter().filter(|b| **b == b'\n').count(),
-            column: 1 + before.iter().rev().take_while(|b| **b != b'\n').count(),
-            message: self.message,
-        }
+        DecodeError { path, line, column, message: self.message }
     }
 }
 
@@ -156,9 +166,10 @@ impl<'de> Deserializer<'de> for GoLike<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let depth = self.inside()?;
         let values =
             if self.is_null() { Vec::new() } else { self.plain(|d| Vec::<&'de RawValue>::deserialize(d))? };
-        visitor.visit_seq(Elements { values: values.into_iter().enumerate() })
+        visitor.visit_seq(Elements { values: values.into_iter().enumerate(), depth })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Failure> {
@@ -175,8 +186,9 @@ impl<'de> Deserializer<'de> for GoLike<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let depth = self.inside()?;
         let members = if self.is_null() { Vec::new() } else { self.members()? };
-        visitor.visit_map(Fields { members: members.into_iter(), value: None })
+        visitor.visit_map(Fields { members: members.into_iter(), value: None, depth })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -185,25 +197,19 @@ impl<'de> Deserializer<'de> for GoLike<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        if self.is_null() {
-            return visitor.visit_map(Fields { members: Vec::new().into_iter(), value: None });
-        }
-        if !self.text.starts_with('{') {
+        let depth = self.inside()?;
+        let members = match self.text.as_bytes().first() {
+            Some(b'{') => once_a_field(self.members()?, fields),
+            _ if self.is_null() => Vec::new(),
             // as a map, because as a struct serde would take an array for one
-            return self.plain(|d| d.deserialize_map(visitor));
-        }
-        let mut kept: Vec<Member<'de>> = Vec::new();
-        for mut member in self.members()? {
-            if let Some(field) = field_of(&member.key, fields) {
-                member.key = Cow::Borrowed(field);
-            }
-            match kept.iter_mut().find(|m| m.key == member.key) {
-                _ if member.value == "null" => {}
-                Some(earlier) => *earlier = member,
-                None => kept.push(member),
-            }
-        }
-        visitor.visit_map(Fields { members: kept.into_iter(), value: None })
+            _ => return self.plain(|d| d.deserialize_map(visitor)),
+        };
+        visitor.visit_map(Fields { members: members.into_iter(), value: None, depth })
+    }
+
+    /// The text is known to be JSON: what nobody wants need not be looked at again.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_unit()
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -227,12 +233,48 @@ impl<'de> Deserializer<'de> for GoLike<'de> {
         self.deserialize_unit(visitor)
     }
 
-    forward_to_deserialize_any! { char bytes byte_buf identifier ignored_any }
+    forward_to_deserialize_any! { char bytes byte_buf identifier }
 }
 
-fn field_of(key: &str, fields: &'static [&'static str]) -> Option<&'static str> {
-    let exact = fields.iter().find(|f| **f == key);
-    exact.or_else(|| fields.iter().find(|f| f.eq_ignore_ascii_case(key))).copied()
+/// Gives members the names of their fields; of those that mean the same field the last one stays that says anything.
+/// The others stay as they are, for types that refuse unknown fields.
+fn once_a_field<'de>(members: Vec<Member<'de>>, fields: &'static [&'static str]) -> Vec<Member<'de>> {
+    let mut kept: Vec<Member<'de>> = Vec::with_capacity(members.len());
+    let mut places = vec![None; fields.len()];
+    for member in members {
+        let Some(field) = field_of(&member.key, fields) else {
+            kept.push(member);
+            continue;
+        };
+        let named = Member { key: Cow::Borrowed(fields[field]), value: member.value };
+        match places[field] {
+            _ if named.value == "null" => {}
+            Some(place) => kept[place] = named,
+            None => {
+                places[field] = Some(kept.len());
+                kept.push(named);
+            }
+        }
+    }
+    kept
+}
+
+fn field_of(key: &str, fields: &'static [&'static str]) -> Option<usize> {
+    let exact = fields.iter().position(|f| *f == key);
+    exact.or_else(|| fields.iter().position(|f| same_key(f, key)))
+}
+
+/// Whether Go takes two keys for the same field. `ſ` and `K` (the Kelvin sign) are the two characters beyond ASCII whose
+/// other case is within.
+pub(super) fn same_key(a: &str, b: &str) -> bool {
+    fn folded(text: &str) -> impl Iterator<Item = char> {
+        text.chars().map(|c| match c {
+            'ſ' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+    }
+    folded(a).eq(folded(b))
 }
 
 /// A key and the text of its value.
@@ -267,6 +309,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 struct Fields<'de> {
     members: std::vec::IntoIter<Member<'de>>,
     value: Option<Member<'de>>,
+    depth: u8,
 }
 
 impl<'de> MapAccess<'de> for Fields<'de> {
@@ -284,13 +327,14 @@ impl<'de> MapAccess<'de> for Fields<'de> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
         let member = self.value.take().expect("serde asks for a value only after its key");
-        seed.deserialize(GoLike { text: member.value })
+        seed.deserialize(GoLike { text: member.value, depth: self.depth })
             .map_err(|e| e.inside(|| member.key.to_string(), member.value))
     }
 }
 
 struct Elements<'de> {
     values: std::iter::Enumerate<std::vec::IntoIter<&'de RawValue>>,
+    depth: u8,
 }
 
 impl<'de> SeqAccess<'de> for Elements<'de> {
@@ -299,7 +343,8 @@ impl<'de> SeqAccess<'de> for Elements<'de> {
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failure> {
         let Some((index, value)) = self.values.next() else { return Ok(None) };
         let text = value.get().trim_ascii();
-        seed.deserialize(GoLike { text }).map(Some).map_err(|e| e.inside(|| format!("[{index}]"), text))
+        let value = GoLike { text, depth: self.depth };
+        seed.deserialize(value).map(Some).map_err(|e| e.inside(|| format!("[{index}]"), text))
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -6,9 +6,19 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::{DecodeError, check, syntax_error, to_raw};
+use super::decoder::same_key;
+use super::{DecodeError, check, decode_within, place, to_raw};
 
-/// An object in the order of its keys, its values as they stood.
+/// An object: its keys in their order, its values byte for byte as they stood.
+///
+/// ```
+/// use cni_spec::json::Object;
+///
+/// let mut config = Object::parse(br#"{"type": "bridge", "mtu": 1.50, "cniversion": "0.4.0"}"#)?;
+/// config.set("cniVersion", "1.1.0");
+/// assert_eq!(config.to_json(), r#"{"type":"bridge","mtu":1.50,"cniVersion":"1.1.0"}"#);
+/// # Ok::<(), cni_spec::json::DecodeError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Object {
     members: Vec<(String, Box<RawValue>)>,
@@ -25,8 +35,14 @@ impl Object {
     /// # Errors
     /// What is not JSON, or not an object.
     pub fn parse(json: &[u8]) -> Result<Self, DecodeError> {
-        check(json)?;
-        serde_json::from_slice(json).map_err(|e| syntax_error(json, &e))
+        let value = check(json)?;
+        if value.get() == "null" {
+            // the one value that is no object and decodes all the same
+            let (line, column) = place(&json[..json.iter().take_while(|b| b.is_ascii_whitespace()).count()]);
+            let message = "invalid type: null, expected a map".to_owned();
+            return Err(DecodeError { path: String::new(), line, column, message });
+        }
+        decode_within(value.get(), json)
     }
 
     /// The value of exactly this key; of equal keys the last.
@@ -36,9 +52,12 @@ impl Object {
 
     /// Gives `key` this value, in the place of an earlier one or at the end. A key of the same letters in another
     /// case goes, so that no decoder can take it for this one.
+    ///
+    /// # Panics
+    /// As [`to_raw`].
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) {
         let value = to_raw(value);
-        let place = self.members.iter().position(|(k, _)| k.eq_ignore_ascii_case(key));
+        let place = self.members.iter().position(|(k, _)| same_key(k, key));
         self.remove(key);
         let place = place.unwrap_or(self.members.len()).min(self.members.len());
         self.members.insert(place, (key.to_owned(), value));
@@ -46,7 +65,7 @@ impl Object {
 
     /// Takes `key` away, in whatever case.
     pub fn remove(&mut self, key: &str) {
-        self.members.retain(|(k, _)| !k.eq_ignore_ascii_case(key));
+        self.members.retain(|(k, _)| !same_key(k, key));
     }
 
     /// Keys and values, in order.
@@ -117,7 +136,9 @@ mod tests {
 
     #[test]
     fn only_objects_are_objects() {
-        assert!(Object::parse(b"[1]").unwrap_err().to_string().contains("expected a map"));
-        assert!(Object::parse(b"{").is_err());
+        let error = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error("\n [1]"), "invalid type: sequence, expected a map at line 2 column 2");
+        assert_eq!(error("\n null"), "invalid type: null, expected a map at line 2 column 2");
+        assert_eq!(error("{"), "unexpected end of JSON input at line 1 column 1");
     }
 }

@@ -7,11 +7,17 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 /// Four spaces of indentation, no newline at the end.
+///
+/// # Panics
+/// As [`to_raw`](super::to_raw).
 pub fn to_pretty<T: Serialize + ?Sized>(value: &T) -> String {
     print(value, GoStrings(PrettyFormatter::with_indent(b"    ")))
 }
 
 /// One line, no newline at the end.
+///
+/// # Panics
+/// As [`to_raw`](super::to_raw).
 pub fn to_compact<T: Serialize + ?Sized>(value: &T) -> String {
     print(value, GoStrings(CompactFormatter))
 }
@@ -20,7 +26,7 @@ fn print<T: Serialize + ?Sized>(value: &T, formatter: impl Formatter) -> String 
     let mut out = Vec::with_capacity(512);
     value
         .serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        .expect("only keys that are no strings cannot be serialised");
+        .expect("only keys that are no text cannot be serialised");
     String::from_utf8(out).expect("serde_json writes UTF-8")
 }
 
