@@ -21,6 +21,16 @@ impl Args {
 
     /// The values of the `known` keys, in their order. Keys are spelt in capitals (`IP`, `MAC`); the last of equals wins.
     ///
+    /// ```
+    /// use cni_spec::Args;
+    ///
+    /// let args = Args::new("IgnoreUnknown=1;MAC=02:00:00:00:00:01;K8S_POD_NAME=web");
+    /// assert_eq!(args.load(["IP", "MAC"])?, [None, Some("02:00:00:00:00:01")]);
+    /// assert!(args.load(["IP"]).is_ok());
+    /// assert_eq!(Args::new("ip=10.0.0.2").load(["IP"]).unwrap_err().msg, r#"ARGS: unknown args ["ip=10.0.0.2"]"#);
+    /// # Ok::<(), cni_spec::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// A piece that is not exactly one `K=V`; an unknown key, unless `IgnoreUnknown=1` (or `true`) stands anywhere.
     #[doc(alias = "LoadArgs")]
@@ -53,11 +63,11 @@ impl Args {
 }
 
 fn parse_bool(pair: &str, value: &str) -> Result<bool> {
-    match value.to_ascii_lowercase().as_str() {
+    match value.to_lowercase().as_str() {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
-        _ => Err(Error::failed(format!(
-            "ARGS: error parsing value of pair {pair:?}: boolean unmarshal error: invalid input {value}"
+        lower => Err(Error::failed(format!(
+            "ARGS: error parsing value of pair {pair:?}: boolean unmarshal error: invalid input {lower}"
         ))),
     }
 }
@@ -84,7 +94,7 @@ mod tests {
         assert_eq!(load("K8S_POD=x;IP=b;IgnoreUnknown=TRUE"), Ok([Some("b".into()), None]));
         assert!(load("K=V;IgnoreUnknown=0").is_err());
         assert!(
-            load("IgnoreUnknown=yes").unwrap_err().contains("boolean unmarshal error: invalid input yes")
+            load("IgnoreUnknown=YES").unwrap_err().ends_with("boolean unmarshal error: invalid input yes")
         );
     }
 

@@ -1,4 +1,15 @@
 //! The six commands, and the parameters that each of them requires (spec §2).
+//!
+//! Nothing here reads the environment; it says what should be found there.
+//!
+//! ```
+//! use cni_spec::{Command, Parameter};
+//!
+//! let required: Vec<&str> =
+//!     Parameter::ALL.into_iter().filter(|p| Command::Del.requires(*p)).map(Parameter::variable).collect();
+//! assert_eq!(required, ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"]);
+//! assert_eq!(Command::known("del"), None);
+//! ```
 
 use std::fmt;
 

@@ -2,6 +2,25 @@
 //!
 //! Keys that the specification knows become fields; the rest of the JSON stays as it was written, for the plugin
 //! that understands it. Names are not judged here: the runtime does that before it executes anything.
+//!
+//! ```
+//! use cni_spec::NetworkConfig;
+//!
+//! let net = NetworkConfig::parse(
+//!     br#"{
+//!         "cniVersion": "1.1.0",
+//!         "name": "dbnet",
+//!         "plugins": [
+//!             {"type": "bridge", "bridge": "cni0", "ipam": {"type": "host-local"}},
+//!             {"type": "portmap", "capabilities": {"portMappings": true}}
+//!         ]
+//!     }"#,
+//! )?;
+//! let bridge = &net.plugins[0];
+//! assert_eq!(bridge.common.ipam.plugin_type, "host-local");
+//! assert_eq!(bridge.object.get("bridge").unwrap().get(), "\"cni0\"");
+//! # Ok::<(), cni_spec::config::ConfigError>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,17 +176,24 @@ impl std::error::Error for ConfigError {}
 /// The keys of a list are looked up by their exact spelling, unlike those of a plugin (as the reference does).
 fn parse_list(document: &[u8]) -> Result<NetworkConfig, String> {
     let whole = json::check(document).map_err(|e| e.to_string())?;
-    let keys: BTreeMap<String, &RawValue> =
-        json_of(whole).map_err(|_| format!("a list is an object, not {}", kind(whole)))?;
-    let load_only_inlined_plugins = flag(&keys, "loadOnlyInlinedPlugins")?;
-    let name = keys.get("name").ok_or("no name")?;
+    let keys: BTreeMap<String, &RawValue> = json_of(whole).map_err(|_| match kind(whole) {
+        // a key that is no Unicode
+        "object" => Object::parse(document).map_or_else(|e| e.to_string(), |_| "broken key".into()),
+        other => format!("a list is an object, not {other}"),
+    })?;
+    let name = text(keys.get("name").ok_or("no name")?, "name", document)?;
+    let cni_version = select_version(&keys, document)?;
+    let disable_check = flag(&keys, "disableCheck", document)?;
+    let disable_gc = flag(&keys, "disableGC", document)?;
+    let load_only_inlined_plugins = flag(&keys, "loadOnlyInlinedPlugins", document)?;
+    let plugins = inlined_plugins(&keys, load_only_inlined_plugins, document)?;
     Ok(NetworkConfig {
-        name: json_of(name).map_err(|_| format!("invalid name type {}", kind(name)))?,
-        cni_version: select_version(&keys)?,
-        disable_check: flag(&keys, "disableCheck")?,
-        disable_gc: flag(&keys, "disableGC")?,
+        name,
+        cni_version,
+        disable_check,
+        disable_gc,
         load_only_inlined_plugins,
-        plugins: inlined_plugins(&keys, load_only_inlined_plugins, document)?,
+        plugins,
         source: document.to_vec(),
     })
 }
@@ -197,9 +223,9 @@ fn inlined_plugins(
 }
 
 /// Spec §1 "Version considerations": the highest of those offered that is known here.
-fn select_version(keys: &BTreeMap<String, &RawValue>) -> Result<String, String> {
-    let written: String = match keys.get("cniVersion") {
-        Some(value) => json_of(value).map_err(|_| format!("invalid cniVersion type {}", kind(value)))?,
+fn select_version(keys: &BTreeMap<String, &RawValue>, document: &[u8]) -> Result<String, String> {
+    let written = match keys.get("cniVersion") {
+        Some(value) => text(value, "cniVersion", document)?,
         None => String::new(),
     };
     let Some(offered) = keys.get("cniVersions") else { return Ok(written) };
@@ -214,8 +240,10 @@ fn select_version(keys: &BTreeMap<String, &RawValue>) -> Result<String, String> 
         Ok(())
     };
     for (index, value) in offered.into_iter().enumerate() {
-        let text: String = json_of(value)
-            .map_err(|_| format!("invalid cniVersions entry type {} at index {index}", kind(value)))?;
+        let text = match kind(value) {
+            "string" => text(value, "cniVersions entry", document)?,
+            other => return Err(format!("invalid cniVersions entry type {other} at index {index}")),
+        };
         consider(text.clone())
             .map_err(|e| format!("invalid cniVersions entry {text} at index {index}: {e}"))?;
     }
@@ -226,16 +254,26 @@ fn select_version(keys: &BTreeMap<String, &RawValue>) -> Result<String, String> 
 }
 
 /// A flag is a boolean, or the words that people write for one.
-fn flag(keys: &BTreeMap<String, &RawValue>, key: &str) -> Result<bool, String> {
+fn flag(keys: &BTreeMap<String, &RawValue>, key: &str, document: &[u8]) -> Result<bool, String> {
     let Some(value) = keys.get(key) else { return Ok(false) };
     if let Ok(flag) = json_of::<bool>(value) {
         return Ok(flag);
     }
-    let text: String = json_of(value).map_err(|_| format!("invalid type {} for {key}", kind(value)))?;
+    if kind(value) != "string" {
+        return Err(format!("invalid type {} for {key}", kind(value)));
+    }
+    let text = text(value, key, document)?;
     match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(format!("invalid value {text:?} for {key}")),
+    }
+}
+
+fn text(value: &RawValue, what: &str, document: &[u8]) -> Result<String, String> {
+    match kind(value) {
+        "string" => json::decode_within(value.get(), document).map_err(|e| format!("{what}: {e}")),
+        other => Err(format!("invalid {what} type {other}")),
     }
 }
 
@@ -298,6 +336,14 @@ mod tests {
         assert_eq!(error("{}"), "no name");
         assert_eq!(error(r#"{"Name":"n"}"#), "no name");
         assert_eq!(error(r#"{"name":7}"#), "invalid name type number");
+        assert_eq!(error(r#"{"name":null}"#), "invalid name type null");
+        assert_eq!(error("[]"), "a list is an object, not array");
+        assert!(error(r#"{"name":"\udead"}"#).starts_with("name: lone"), "{}", error(r#"{"name":"\udead"}"#));
+        assert!(error(r#"{"\udead":1}"#).ends_with("line 1 column 1"), "{}", error(r#"{"\udead":1}"#));
+        assert_eq!(
+            error(r#"{"cniVersions":["1.0.0",1],"name":"n"}"#),
+            "invalid cniVersions entry type number at index 1"
+        );
         assert_eq!(error(r#"{"name":"n","plugins":{}}"#), "invalid 'plugins' type object");
         assert_eq!(error(r#"{"name":"n","plugins":[]}"#), "no plugins in list");
         assert_eq!(error(r#"{"name":"n","cniVersion":1}"#), "invalid cniVersion type number");

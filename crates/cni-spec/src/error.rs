@@ -2,6 +2,26 @@
 //!
 //! It is made by `?` from any [`std::error::Error`] (code 999, as the reference does), which is why it does not
 //! implement that trait itself.
+//!
+//! ```
+//! use cni_spec::{Code, Doing, Error, Version};
+//!
+//! fn mtu(text: &str) -> cni_spec::Result<u32> {
+//!     text.parse().doing("reading the MTU of eth0")
+//! }
+//!
+//! let error = mtu("big").unwrap_err();
+//! assert_eq!(error.to_string(), "invalid digit found in string; while reading the MTU of eth0");
+//! assert_eq!(
+//!     error.with_code(Code::INVALID_CONFIG).to_json(Version::V1_1_0),
+//!     r#"{
+//!     "cniVersion": "1.1.0",
+//!     "code": 7,
+//!     "msg": "invalid digit found in string",
+//!     "details": "while reading the MTU of eth0"
+//! }"#
+//! );
+//! ```
 
 use std::fmt;
 
@@ -13,7 +33,7 @@ use crate::{Version, json};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error's number (spec §2 "Errors"; 100 and up are the plugin's own).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(pub u32);
 
@@ -55,11 +75,15 @@ impl fmt::Display for Code {
 /// The error object: a code, one line for a person, and more of it in `details`.
 ///
 /// `details` holds the chain of what was being done, innermost first: see [`Doing::doing`].
+///
+/// Read from a plugin that left something out, it is code 0 and empty text, as with the reference.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Error {
     /// The error's number.
+    #[serde(default)]
     pub code: Code,
     /// One line: lower case, no full stop, naming the thing.
+    #[serde(default)]
     pub msg: String,
     /// More than fits that line; empty when there is none.
     #[serde(default)]
@@ -196,5 +220,8 @@ mod tests {
     fn a_document_without_details_is_read() {
         let error: Error = serde_json::from_str(r#"{"cniVersion":"9","code":7,"msg":"m"}"#).unwrap();
         assert_eq!(error, Error::new(Code::INVALID_CONFIG, "m"));
+        let error: Error = json::decode(br#"{"Msg":"m","code":null}"#).unwrap();
+        assert_eq!(error, Error::new(Code::UNKNOWN, "m"));
+        assert!(json::decode::<Error>(br#"{"code":-1}"#).is_err());
     }
 }

@@ -1,4 +1,16 @@
 //! The three names that travel in parameters and end up in paths, rules and links: parsed here or refused.
+//!
+//! What has one of these types has been checked; whether the thing exists is for others to find out.
+//!
+//! ```
+//! use cni_spec::{AttachmentId, Code, InterfaceName, NetworkName};
+//!
+//! let id = AttachmentId::parse("cnitool-77383ca0", "eth0")?;
+//! assert_eq!(id.ifname.as_str(), "eth0");
+//! assert_eq!(InterfaceName::parse("eth0:1").unwrap_err().code, Code::INVALID_ENVIRONMENT);
+//! assert_eq!(NetworkName::parse("../net").unwrap_err().code, Code::INVALID_CONFIG);
+//! # Ok::<(), cni_spec::Error>(())
+//! ```
 
 use std::fmt;
 
@@ -52,11 +64,15 @@ name! {
     NetworkName
 }
 name! {
-    /// An interface's name: 1 to 15 bytes, not `.` or `..`, without `/`, `:` and white space.
+    /// An interface's name: 1 to 15 bytes, not `.` or `..`, without `/`, `:`, white space and control characters.
+    ///
+    /// The reference lets control characters through; they would end up in rules and on terminals.
     InterfaceName
 }
 
 impl ContainerId {
+    /// Takes what obeys the rule.
+    ///
     /// # Errors
     /// Code 3 when empty, code 4 when it breaks the rule.
     pub fn parse(text: &str) -> Result<Self> {
@@ -73,6 +89,8 @@ impl ContainerId {
 }
 
 impl NetworkName {
+    /// Takes what obeys the rule.
+    ///
     /// # Errors
     /// Code 7 when empty or when it breaks the rule.
     pub fn parse(text: &str) -> Result<Self> {
@@ -88,6 +106,8 @@ impl NetworkName {
 }
 
 impl InterfaceName {
+    /// Takes what obeys the rule, which is nearly the kernel's (`dev_valid_name` in `net/core/dev.c`).
+    ///
     /// # Errors
     /// Code 4, saying which part of the rule is broken.
     pub fn parse(text: &str) -> Result<Self> {
@@ -124,6 +144,8 @@ pub struct AttachmentId {
 }
 
 impl AttachmentId {
+    /// Takes two names that obey their rules.
+    ///
     /// # Errors
     /// Those of the two names.
     pub fn parse(container_id: &str, ifname: &str) -> Result<Self> {

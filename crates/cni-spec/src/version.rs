@@ -1,6 +1,20 @@
 //! The versions of the specification: their order, and how a plugin and a configuration agree on one.
 //!
 //! A configuration's version is text until it has been found in a plugin's list; after that it is a [`Version`].
+//!
+//! ```
+//! use cni_spec::{Command, Version, version::reconcile};
+//!
+//! let spoken = Version::since(Version::V0_4_0);
+//! assert_eq!(reconcile(Command::Add, "1.0.0", spoken)?, Version::V1_0_0);
+//!
+//! let error = reconcile(Command::Add, "0.3.1", spoken).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     r#"incompatible CNI versions; config is "0.3.1", plugin supports ["0.4.0" "1.0.0" "1.1.0"]"#
+//! );
+//! # Ok::<(), cni_spec::Error>(())
+//! ```
 
 use std::fmt;
 
