@@ -13,7 +13,10 @@
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
 //! | [`Error`] | what was being done, to what, and the kernel's own words |
 //! | [`sandbox`] | namespaces of one's own, without privileges |
-#![cfg_attr(feature = "testing", doc = "| [`testing`] | a harness, snapshots and fault injection for tests that need a kernel |")]
+#![cfg_attr(
+    feature = "testing",
+    doc = "| [`testing`] | a harness, snapshots and fault injection for tests that need a kernel |"
+)]
 //!
 //! Everything blocks, and nothing ever moves the calling thread to another namespace.
 //!
@@ -39,8 +42,8 @@ pub mod link;
 mod mac;
 mod netlink;
 pub mod netns;
-//pub mod route;
-//pub mod sandbox;
+pub mod route;
+pub mod sandbox;
 mod scope;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -52,6 +55,6 @@ pub use link::spec::{LinkSpec, VethPeer};
 pub use link::{Link, LinkRef, OperState};
 pub use mac::{Mac, ParseMacError};
 pub use netns::Netns;
-//pub use route::{Route, RouteFilter, RouteSpec};
+pub use route::{Route, RouteFilter, RouteSpec};
 pub use scope::Scope;
 pub use undo::{Undo, UndoErrors};

@@ -349,12 +349,7 @@ impl Netns {
     /// Moves the link to another namespace, where it may get another name (`ip link set … netns … name …`).
     ///
     /// It arrives down and without addresses. In one request, so that it never has the new name here.
-    pub fn move_link<'a>(
-        &self,
-        which: impl Into<LinkRef<'a>>,
-        to: &Netns,
-        name: Option<&str>,
-    ) -> Result<()> {
+    pub fn move_link<'a>(&self, which: impl Into<LinkRef<'a>>, to: &Netns, name: Option<&str>) -> Result<()> {
         let (doing, which) = ("move link", which.into());
         let index = self.index_of(which)?;
         let mut message = LinkRef::Index(index).message(doing)?;
@@ -390,7 +385,13 @@ impl Netns {
         }
     }
 
-    fn set_flags(&self, doing: &'static str, which: LinkRef<'_>, on: LinkFlags, mask: LinkFlags) -> Result<()> {
+    fn set_flags(
+        &self,
+        doing: &'static str,
+        which: LinkRef<'_>,
+        on: LinkFlags,
+        mask: LinkFlags,
+    ) -> Result<()> {
         let mut message = which.message(doing)?;
         message.header.flags = on;
         message.header.change_mask = mask;

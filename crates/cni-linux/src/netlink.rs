@@ -71,7 +71,7 @@ pub(crate) enum Change {
     /// Make it; it must not exist.
     Create,
     /// Make it; the kernel decides whether it can stand beside what exists.
-    Append,
+    Beside,
     /// Make it, in place of what exists.
     Replace,
 }
@@ -81,7 +81,7 @@ impl Change {
         match self {
             Change::Modify => 0,
             Change::Create => NLM_F_CREATE | NLM_F_EXCL,
-            Change::Append => NLM_F_CREATE,
+            Change::Beside => NLM_F_CREATE,
             Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
         }
     }
@@ -148,9 +148,9 @@ impl Socket {
         flags: u16,
         read: &mut dyn FnMut(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>> {
-        #[cfg(feature = "testing")]
-        crate::testing::fault::query(request.kind, request.doing, request.what);
         for _ in 0..ATTEMPTS {
+            #[cfg(feature = "testing")]
+            crate::testing::fault::query(request.kind, request.doing, request.what);
             let mut found = Vec::new();
             let outcome = self.exchange(request, flags, &mut |body| found.extend(read(body)))?;
             if let Outcome::Complete = outcome {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 use rustix::fs::{FsWord, Mode, OFlags, PROC_SUPER_MAGIC};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::error::{Errno, Error, Result, errno_text};
 use crate::netlink::Socket;
+use crate::sandbox::unshare;
 
 /// The calling thread's own namespace. Not `/proc/self`, which is that of the main thread.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -94,9 +95,7 @@ impl Netns {
     pub fn temporary() -> Result<Netns> {
         let failed = |err: &std::io::Error| Error::io("create netns", "", err);
         let made = on_a_thread(SMALL_STACK, || {
-            // SAFETY: a new network namespace touches neither memory nor descriptors, and the thread ends here.
-            #[allow(unsafe_code, reason = "rustix marks unshare unsafe because of CLONE_FILES, not used here")]
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            unshare(UnshareFlags::NEWNET)?;
             let namespace = File::open(OWN)?;
             let identity = identity(&namespace)?;
             Ok((namespace, identity, Socket::open()?))
@@ -104,7 +103,7 @@ impl Netns {
         let made: std::io::Result<_> = made.map_err(|err| failed(&err))?;
         let (namespace, identity, socket) = made.map_err(|err| failed(&err))?;
         let namespace = OwnedFd::from(namespace);
-        let number = std::os::fd::AsRawFd::as_raw_fd(&namespace);
+        let number = namespace.as_raw_fd();
         let path = PathBuf::from(format!("/proc/{}/fd/{number}", std::process::id()));
         Ok(Netns::assemble(namespace, identity, Some(path), socket))
     }

@@ -194,3 +194,162 @@ pub(crate) fn ip(value: &[u8]) -> Option<IpAddr> {
         .or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RTM_NEWLINK: u16 = 16;
+
+    /// One message, padded.
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; HEADER];
+        Header { length: HEADER + body.len(), kind, flags, sequence }.write(&mut message);
+        message.extend(body);
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut attribute = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        attribute.extend(kind.to_ne_bytes());
+        attribute.extend(value);
+        attribute.resize(attribute.len().next_multiple_of(4), 0);
+        attribute
+    }
+
+    fn code(errno: i32) -> Vec<u8> {
+        (-errno).to_ne_bytes().to_vec()
+    }
+
+    fn digested(datagram: &[u8]) -> (Progress, bool, Vec<Vec<u8>>) {
+        let (mut interrupted, mut bodies) = (false, Vec::new());
+        let progress = digest(datagram, 7, &mut interrupted, &mut |body| bodies.push(body.to_vec()));
+        (progress, interrupted, bodies)
+    }
+
+    #[test]
+    fn the_end_of_a_dump_may_come_with_the_last_objects() {
+        let mut datagram = message(RTM_NEWLINK, NLM_F_MULTIPART, 7, b"one!");
+        datagram.extend(message(RTM_NEWLINK, NLM_F_MULTIPART, 7, b"two"));
+        assert_eq!(digested(&datagram), (Progress::More, false, vec![b"one!".to_vec(), b"two".to_vec()]));
+        datagram.extend(message(NLMSG_DONE, NLM_F_MULTIPART, 7, &code(0)));
+        assert_eq!(digested(&datagram).0, Progress::Complete);
+    }
+
+    #[test]
+    fn an_interruption_is_noticed_in_any_part() {
+        for kind in [RTM_NEWLINK, NLMSG_DONE] {
+            let datagram = message(kind, NLM_F_MULTIPART | NLM_F_DUMP_INTR, 7, &code(0));
+            assert!(digested(&datagram).1);
+        }
+    }
+
+    #[test]
+    fn answers_to_other_requests_are_passed_over() {
+        let mut datagram = message(NLMSG_ERROR, 0, 6, &[code(1), vec![0; 16]].concat());
+        datagram.extend(message(RTM_NEWLINK, NLM_F_DUMP_INTR, 8, b"other"));
+        assert_eq!(digested(&datagram), (Progress::More, false, vec![]));
+        datagram.extend(message(RTM_NEWLINK, 0, 7, b"ours"));
+        assert_eq!(digested(&datagram), (Progress::Complete, false, vec![b"ours".to_vec()]));
+    }
+
+    #[test]
+    fn a_refusal_comes_with_words_and_offset() {
+        let words =
+            [attribute(NLMSGERR_ATTR_MSG, b"mtu too small\0"), attribute(NLMSGERR_ATTR_OFFS, &code(-36))];
+        let request = message(RTM_NEWLINK, 0, 7, b"the request, as it was sent");
+        let refused = Progress::Refused(Refusal {
+            errno: Errno::INVAL,
+            said: Some("mtu too small".into()),
+            offset: Some(36),
+        });
+        // NETLINK_CAP_ACK leaves the header alone of the request; old kernels send all of it back.
+        let capped = [code(22), request[..HEADER].to_vec(), words.concat()].concat();
+        let datagram = message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, 7, &capped);
+        assert_eq!(digested(&datagram).0, refused);
+        let whole = [code(22), request, words.concat()].concat();
+        assert_eq!(digested(&message(NLMSG_ERROR, NLM_F_ACK_TLVS, 7, &whole)).0, refused);
+        let done = [code(22), words.concat()].concat();
+        assert_eq!(digested(&message(NLMSG_DONE, NLM_F_ACK_TLVS, 7, &done)).0, refused);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_an_error_of_zero() {
+        let datagram = message(NLMSG_ERROR, 0, 7, &[code(0), vec![0; 16]].concat());
+        assert_eq!(digested(&datagram).0, Progress::Complete);
+        // A warning with a success is not an error.
+        let warned = [code(0), vec![0; 16], attribute(NLMSGERR_ATTR_MSG, b"deprecated\0")].concat();
+        assert_eq!(
+            digested(&message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, 7, &warned)).0,
+            Progress::Complete
+        );
+    }
+
+    #[test]
+    fn a_dump_that_is_not_supported_ends_at_once() {
+        let datagram = message(NLMSG_DONE, NLM_F_MULTIPART, 7, &code(95));
+        assert_eq!(digested(&datagram).0, Progress::Refused(Refusal::without_words(Errno::OPNOTSUPP)));
+    }
+
+    #[test]
+    fn numbers_that_are_no_error_numbers_are_a_protocol_error() {
+        for number in [4096, i32::MAX] {
+            let datagram = message(NLMSG_ERROR, 0, 7, &[code(number), vec![0; 16]].concat());
+            assert_eq!(digested(&datagram).0, Progress::Refused(Refusal::without_words(Errno::PROTO)));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_malformed() {
+        let whole = message(RTM_NEWLINK, NLM_F_MULTIPART, 7, b"body");
+        for length in 1..whole.len() {
+            assert_eq!(digested(&whole[..length]).0, Progress::Malformed, "{length}");
+        }
+        let mut short = whole;
+        short[0..4].copy_from_slice(&8_u32.to_ne_bytes());
+        assert_eq!(digested(&short).0, Progress::Malformed);
+    }
+
+    #[test]
+    fn the_offending_attribute_is_found_in_the_request() {
+        let sent = [vec![0; HEADER], attribute(4 | 0x8000, &[1, 2, 3, 4])].concat();
+        assert_eq!(attribute_at(&sent, HEADER), Some(4));
+        assert_eq!(attribute_at(&sent, sent.len()), None);
+        assert_eq!(attribute_at(&sent, usize::MAX), None);
+    }
+
+    #[test]
+    fn texts_end_at_the_zero() {
+        assert_eq!(string(b"eth0\0\0"), "eth0");
+        assert_eq!(string(b"eth0"), "eth0");
+        assert_eq!(string(b""), "");
+    }
+
+    /// Some messages with the right sequence number, so that not all is lost at the header.
+    fn near_messages() -> impl Strategy<Value = Vec<u8>> {
+        let attributes = prop::collection::vec((0_u16..64, prop::collection::vec(any::<u8>(), 0..40)), 0..12);
+        let body = (prop::collection::vec(any::<u8>(), 0..24), attributes).prop_map(|(fixed, attributes)| {
+            let attributes = attributes.iter().flat_map(|(kind, value)| attribute(*kind, value));
+            fixed.into_iter().chain(attributes).collect::<Vec<_>>()
+        });
+        let one =
+            (0_u16..40, any::<u16>(), body).prop_map(|(kind, flags, body)| message(kind, flags, 7, &body));
+        prop::collection::vec(one, 0..4).prop_map(|messages| messages.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(datagram in prop::collection::vec(any::<u8>(), 0..256)) {
+            crate::testing::decode(&datagram);
+        }
+
+        #[test]
+        fn no_messages_make_it_panic(mut datagram in near_messages(), cut in any::<prop::sample::Index>()) {
+            crate::testing::decode(&datagram);
+            datagram.truncate(cut.index(datagram.len() + 1));
+            crate::testing::decode(&datagram);
+        }
+    }
+}

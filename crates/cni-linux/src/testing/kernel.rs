@@ -1,0 +1,45 @@
+//! What tests can need of a kernel that not every kernel has.
+//!
+//! Each is found out by trying it, in a namespace that is thrown away: there is no other way to know.
+
+use crate::error::{Error, Result};
+use crate::link::spec::{LinkSpec, MacvlanMode, VethPeer};
+use crate::netns::Netns;
+use crate::undo::Undo;
+
+/// Dummy links.
+pub fn dummy(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::dummy("probe"))
+}
+
+/// Bridges.
+pub fn bridge(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::bridge("probe"))
+}
+
+/// Pairs of virtual Ethernet links.
+pub fn veth(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::veth("probe", VethPeer::new("probed")))
+}
+
+/// Intermediate functional blocks.
+pub fn ifb(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::ifb("probe"))
+}
+
+/// Macvlan links.
+pub fn macvlan(netns: &Netns) -> Result<()> {
+    let mut undo = Undo::new();
+    let parent = netns.add_link(LinkSpec::veth("parent", VethPeer::new("other")), &mut undo)?;
+    netns.add_link(LinkSpec::macvlan("probe", &parent, MacvlanMode::Bridge), &mut undo).map(|_link| ())
+}
+
+/// The program `nft`, and a kernel that it works with.
+pub fn nft(netns: &Netns) -> Result<()> {
+    let listed = netns.run(|| super::snapshot::nft(&["list", "tables"]))?;
+    listed.map(|_tables| ()).map_err(|why| Error::new("run nft", "", why).with_errno(crate::Errno::OPNOTSUPP))
+}
+
+fn made(netns: &Netns, spec: LinkSpec) -> Result<()> {
+    netns.add_link(spec, &mut Undo::new()).map(|_link| ())
+}

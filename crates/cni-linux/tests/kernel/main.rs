@@ -1,0 +1,26 @@
+//! Everything that needs a kernel. It runs in namespaces of its own, in parallel, without root.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod address;
+mod fault;
+mod link;
+mod netlink;
+mod netns;
+mod route;
+mod sandbox;
+mod snapshot;
+
+fn main() -> std::process::ExitCode {
+    let tests = [
+        address::tests(),
+        fault::tests(),
+        link::tests(),
+        netlink::tests(),
+        netns::tests(),
+        route::tests(),
+        sandbox::tests(),
+        snapshot::tests(),
+    ];
+    cni_linux::testing::main(tests.into_iter().flatten().collect())
+}
