@@ -1,0 +1,11 @@
+//! Every plugin against a real kernel: a file each, below this one.
+
+use std::process::ExitCode;
+
+mod kernel {
+    pub(crate) mod loopback;
+}
+
+fn main() -> ExitCode {
+    cni_sdk::testing::main(kernel::loopback::tests())
+}
