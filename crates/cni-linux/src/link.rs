@@ -297,11 +297,15 @@ impl Netns {
         self.socket().dump(&request, Link::read)
     }
 
-    /// Sets the link up, and returns it as it is then (`ip link set … up`).
+    /// Sets the link up, and returns it as it is then (`ip link set … up`): what is known of it already, or asked for
+    /// where it was only named.
     pub fn set_up<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<Link> {
         let which = which.into();
         self.set_flags("set up link", which, LinkFlags::Up, LinkFlags::Up)?;
-        self.link(which)
+        match which {
+            LinkRef::Link(link) => Ok(Link { flags: link.flags | LinkFlags::Up.bits(), ..link.clone() }),
+            LinkRef::Name(_) | LinkRef::Index(_) => self.link(which),
+        }
     }
 
     /// Sets the link down (`ip link set … down`). Its IPv6 addresses and all its routes go.

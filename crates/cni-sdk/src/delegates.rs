@@ -1,15 +1,52 @@
-//! How a plugin that runs as a process reaches its delegates.
+//! How a plugin that runs as a process reaches its delegates: what CNI_PATH leads to, but as a function where it
+//! leads back to this very program.
 
-use libcni::Embedded;
+use std::sync::Arc;
+
+use cni_spec::Error;
+use libcni::{Invocation, Invoke, Process, Reply};
 
 use crate::plugin::Entry;
 
-/// The way to delegates for a process.
-pub(crate) struct Delegates;
+/// The way to delegates for a process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Delegates {
+    process: Arc<Process>,
+    plugins: &'static [Entry],
+}
 
 impl Delegates {
-    #[allow(clippy::new_ret_no_self, reason = "until processes can be run")]
-    pub(crate) fn new(_path: &str, plugins: &'static [Entry]) -> Embedded {
-        Embedded::new(plugins.iter().map(|e| (e.name, e.run)))
+    /// `path` is CNI_PATH; `plugins` is what this program is.
+    pub(crate) fn new(path: &str, plugins: &'static [Entry]) -> Self {
+        Delegates { process: Arc::new(Process::search(path.split(":"))), plugins }
+    }
+
+    /// The function for a plugin whose file is this program's own; nothing where it is any other file.
+    fn own(&self, plugin: &str) -> Result<Option<&'static Entry>, Error> {
+        let Some(entry) = self.plugins.iter().find(|e| e.name == plugin) else { return Ok(None) };
+        let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
+            use std::os::unix::fs::MetadataExt;
+            (a.dev(), a.ino()) == (b.dev(), b.ino())
+        };
+        let found = std::fs::metadata(self.process.locate(plugin)?);
+        let own = std::fs::metadata("/proc/self/exe");
+        Ok(matches!((found, own), (Ok(found), Ok(own)) if same(&found, &own)).then_some(entry))
+    }
+}
+
+impl Invoke for Delegates {
+    fn find(&self, plugin: &str) -> Result<(), Error> {
+        self.process.find(plugin)
+    }
+
+    fn invoke(&self, plugin: &str, invocation: &Invocation) -> Result<Reply, Error> {
+        match self.own(plugin)? {
+            Some(entry) => (entry.run)(invocation, Arc::new(self.clone())),
+            None => self.process.invoke(plugin, invocation),
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.process.path()
     }
 }

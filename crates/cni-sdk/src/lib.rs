@@ -29,13 +29,21 @@ mod plugin;
 mod request;
 pub mod skel;
 pub mod steps;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use cni_linux as linux;
 pub use cni_linux::{Link, Netns, Undo};
 pub use cni_spec::{
-    self as spec, AddResult, Args, AttachmentId, Code, Dns, Doing, Error, Interface, IpConfig, Result, Route, Version,
+    self as spec, AddResult, Args, AttachmentId, Code, Dns, Doing, Error, Interface, IpConfig, Result, Route,
+    Version,
 };
 pub use libcni::{self, Embedded, Invocation, Invoke, Reply};
 pub use plugin::{Entry, Plugin, entry, plugin_main, run};
 pub use request::{Add, Check, Del, Gc, Network, Status};
 pub use serde;
+
+/// What the guide tells authors is compiled.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/writing-a-plugin.md")]
+struct Guide;

@@ -90,7 +90,9 @@ impl Check {
     /// # Errors
     /// Code 7 when the runtime left it out.
     pub fn prev_result(&self) -> Result<&AddResult> {
-        self.prev_result.as_ref().ok_or_else(|| Error::new(Code::INVALID_CONFIG, "Required prevResult missing"))
+        self.prev_result
+            .as_ref()
+            .ok_or_else(|| Error::new(Code::INVALID_CONFIG, "Required prevResult missing"))
     }
 }
 
@@ -134,7 +136,9 @@ impl Request {
         let args = Args::new(invocation.args.as_str());
         Ok(match command {
             Command::Add => Request::Add(Add { net, id: id()?, netns, args, prev_result: prev_result()? }),
-            Command::Check => Request::Check(Check { net, id: id()?, netns, args, prev_result: prev_result()? }),
+            Command::Check => {
+                Request::Check(Check { net, id: id()?, netns, args, prev_result: prev_result()? })
+            }
             Command::Del => {
                 let netns = Some(netns).filter(|path| !path.as_os_str().is_empty());
                 // A DEL that could not read what it does not need would leave everything behind.

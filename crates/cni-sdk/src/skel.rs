@@ -19,6 +19,8 @@
 //!
 //! This is the only file of the house that knows the process it runs in; [`run`] does the same in memory.
 
+#![expect(clippy::disallowed_methods, reason = "the process that a plugin is belongs to this file")]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -26,7 +28,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cni_linux::{Netns, Undo};
-use cni_spec::{Code, Command, ContainerId, Doing, Error, InterfaceName, NetworkName, Parameter, Result, Version};
+use cni_spec::{
+    Code, Command, ContainerId, Doing, Error, InterfaceName, NetworkName, Parameter, Result, Version,
+};
 use cni_spec::{json, version};
 use libcni::{Added, Invocation, Invoke, Reply};
 use serde::Deserialize;
@@ -151,7 +155,8 @@ impl Dispatcher<'_> {
             let read = (&mut *self.stdin).take(MAX_CONFIG + 1).read_to_end(&mut invocation.config);
             let length = read.map_err(|e| Error::new(Code::IO, format!("error reading from stdin: {e}")))?;
             if length as u64 > MAX_CONFIG {
-                let text = format!("error reading from stdin: more than {} MiB of configuration", MAX_CONFIG >> 20);
+                let text =
+                    format!("error reading from stdin: more than {} MiB of configuration", MAX_CONFIG >> 20);
                 return Err(Error::new(Code::IO, text));
             }
         }

@@ -6,21 +6,17 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use cni_sdk::skel::{Dispatcher, Program, Versions};
-use cni_sdk::{Add, AddResult, Check, Code, Del, Doing, Error, Gc, IpConfig, Plugin, Result, Status, Undo, Version};
+use cni_sdk::{
+    Add, AddResult, Check, Code, Del, Doing, Error, Gc, IpConfig, Plugin, Result, Status, Undo, Version,
+};
 use cni_sdk::{entry, serde};
 
 /// A plugin that keeps a file as its state, and fails on demand.
-#[derive(serde::Deserialize)]
-#[serde(crate = "cni_sdk::serde", rename_all = "camelCase", default)]
+#[derive(Default, serde::Deserialize)]
+#[serde(crate = "cni_sdk::serde", default)]
 struct Moody {
-    state: PathBuf,
+    state: Option<PathBuf>,
     mood: String,
-}
-
-impl Default for Moody {
-    fn default() -> Self {
-        Moody { state: PathBuf::from("/nonexistent"), mood: String::new() }
-    }
 }
 
 impl Plugin for Moody {
@@ -28,9 +24,8 @@ impl Plugin for Moody {
     const VERSIONS: &'static [Version] = Version::since(Version::V0_3_0);
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
-        if self.state.is_absolute() && self.state.parent().is_some_and(|p| p.is_dir()) {
-            std::fs::write(&self.state, "made")?;
-            let state = self.state.clone();
+        if let Some(state) = self.state.clone() {
+            std::fs::write(&state, "made")?;
             let stubborn = self.mood == "stubborn";
             undo.push("the state file", move || {
                 std::fs::remove_file(state)?;
@@ -136,8 +131,13 @@ fn a_result_is_printed_in_the_version_of_the_configuration() {
                     \"address\": \"192.0.2.1/24\"\n        }\n    ]\n}";
     assert_eq!(outcome.stdout, expected);
     assert_eq!(outcome.stderr, "");
-    let old = call(&ADD, r#"{"cniVersion":"0.3.1","name":"net","prevResult":{"ips":[{"address":"::1/128"}]}}"#);
-    assert!(old.stdout.contains("\"version\": \"6\"") && old.stdout.contains("\"dns\": {}"), "{}", old.stdout);
+    let old =
+        call(&ADD, r#"{"cniVersion":"0.3.1","name":"net","prevResult":{"ips":[{"address":"::1/128"}]}}"#);
+    assert!(
+        old.stdout.contains("\"version\": \"6\"") && old.stdout.contains("\"dns\": {}"),
+        "{}",
+        old.stdout
+    );
 }
 
 #[test]
@@ -180,14 +180,20 @@ fn the_name_is_judged_before_the_command_and_the_command_before_the_version() {
     let unknown = env(&[("CNI_COMMAND", "NOPE")]);
     assert_eq!(call(&unknown, "").error().0, 6);
     assert_eq!(call(&unknown, "{}").error(), (7, "missing network name".into()));
-    assert_eq!(call(&unknown, r#"{"name":"a/b"}"#).error(), (7, "invalid characters found in network name".into()));
+    assert_eq!(
+        call(&unknown, r#"{"name":"a/b"}"#).error(),
+        (7, "invalid characters found in network name".into())
+    );
     let text = "unknown CNI_COMMAND: NOPE";
     assert_eq!(call(&unknown, r#"{"name":"n","cniVersion":7}"#).error(), (4, text.into()));
     let placed = call(&ADD, "{\"name\":\"n\",\n\"cniVersion\":7}").error();
     assert_eq!(placed.0, 6);
     assert!(placed.1.starts_with("decoding version from network config: cniVersion: "), "{}", placed.1);
     assert!(placed.1.ends_with("at line 2 column 14"), "{}", placed.1);
-    assert_eq!(call(&ADD, r#"{"name":"n","cniVersion":"0.2.0"}"#).error(), (1, "incompatible CNI versions".into()));
+    assert_eq!(
+        call(&ADD, r#"{"name":"n","cniVersion":"0.2.0"}"#).error(),
+        (1, "incompatible CNI versions".into())
+    );
     let check = env(&[("CNI_COMMAND", "CHECK")]);
     let text = "config version does not allow CHECK";
     assert_eq!(call(&check, r#"{"name":"n","cniVersion":"0.3.1"}"#).error(), (1, text.into()));
@@ -232,7 +238,8 @@ fn what_was_made_is_undone_by_failure_panic_and_a_broken_standard_output() {
     }
     let dir = tempfile::tempdir().expect("a folder");
     let state = dir.path().join("state");
-    let config = |mood: &str| format!(r#"{{"name":"n","cniVersion":"1.0.0","state":{state:?},"mood":{mood:?}}}"#);
+    let config =
+        |mood: &str| format!(r#"{{"name":"n","cniVersion":"1.0.0","state":{state:?},"mood":{mood:?}}}"#);
 
     assert_eq!(call(&ADD, &config("fail")).error().0, 11);
     assert!(!state.exists());
@@ -260,7 +267,10 @@ fn every_verb_gets_what_the_specification_says() {
     // DEL does without a prevResult that makes no sense, the others say what is wrong with it
     assert_eq!(call(&gone, &with(r#"{"ips":[{"address":"nonsense"}]}"#)).status, 0);
     let text = verb("ADD", &with(r#"{"ips":[{"address":"nonsense"}]}"#)).error().1;
-    assert!(text.starts_with("could not parse prevResult: ips[0].address: invalid CIDR address: nonsense"), "{text}");
+    assert!(
+        text.starts_with("could not parse prevResult: ips[0].address: invalid CIDR address: nonsense"),
+        "{text}"
+    );
     let text = verb("ADD", &with(r#"{"cniVersion":"7.0.0"}"#)).error().1;
     assert_eq!(text, "could not parse prevResult: unsupported CNI result version \"7.0.0\"");
     assert_eq!(verb("CHECK", CONFIG).error(), (7, "Required prevResult missing".into()));
@@ -277,7 +287,8 @@ fn every_verb_gets_what_the_specification_says() {
 #[test]
 fn a_plugins_own_keys_are_placed_when_they_are_wrong() {
     let outcome = call(&ADD, "{\"name\":\"n\",\"cniVersion\":\"1.0.0\",\n\"mood\": [1]}");
-    let text = "failed to load netconf: moody: mood: invalid type: sequence, expected a string at line 2 column 9";
+    let text =
+        "failed to load netconf: moody: mood: invalid type: sequence, expected a string at line 2 column 9";
     assert_eq!(outcome.error(), (6, text.into()));
     assert_eq!(call(&ADD, r#"{"NAME":"n","CNIVERSION":"1.0.0","MOOD":null}"#).status, 0);
 }

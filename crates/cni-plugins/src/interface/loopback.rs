@@ -24,7 +24,10 @@ impl Plugin for Loopback {
         let mut found = steps::describe(&container, &lo);
         let addresses = steps::addresses(&container, &lo)?;
         if let Some(foreign) = addresses.iter().find(|ip| !ip.address.addr().is_loopback()) {
-            let text = format!("loopback interface found with non-loopback address {:?}", foreign.address.to_string());
+            let text = format!(
+                "loopback interface found with non-loopback address {:?}",
+                foreign.address.to_string()
+            );
             return Err(Error::failed(text));
         }
         let first = |v4: bool| addresses.iter().find(|ip| ip.address.addr().is_ipv4() == v4).cloned();

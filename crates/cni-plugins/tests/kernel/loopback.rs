@@ -16,9 +16,13 @@ fn add_reports_lo_with_the_addresses_that_the_kernel_gave_it(sandbox: &Sandbox) 
     let container = sandbox.container();
     let result = caller(&container).add()?;
     let sandbox = container.path().expect("a path").display().to_string();
-    let lo = Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox, ..Interface::default() };
+    let lo =
+        Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox, ..Interface::default() };
     assert_eq!(result.interfaces, [lo]);
-    assert_eq!(result.ips[0], IpConfig { address: "127.0.0.1/8".parse()?, gateway: None, interface: Some(0) });
+    assert_eq!(
+        result.ips[0],
+        IpConfig { address: "127.0.0.1/8".parse()?, gateway: None, interface: Some(0) }
+    );
     assert!(result.ips.iter().skip(1).all(|ip| ip.address.to_string() == "::1/128"), "{result:?}");
     assert!(container.link("lo")?.is_up());
     assert_eq!(caller(&container).add()?, result, "a second ADD answers the same");
@@ -74,7 +78,11 @@ fn one_add_makes_three_requests(sandbox: &Sandbox) -> Result<()> {
     let requests: Vec<String> = requests.iter().map(ToString::to_string).collect();
     assert_eq!(
         requests,
-        ["RTM_GETLINK look up link \"lo\"", "RTM_SETLINK set link up \"lo\"", "RTM_GETADDR list addresses of \"lo\""]
+        [
+            "RTM_GETLINK look up link \"lo\"",
+            "RTM_SETLINK set up link \"lo\"",
+            "RTM_GETADDR list addresses of link \"lo\"",
+        ]
     );
     Ok(())
 }
