@@ -217,7 +217,7 @@ impl Socket {
             let room = rustix::buffer::spare_capacity(&mut self.incoming);
             match recvfrom(&self.socket, room, flags | RecvFlags::TRUNC) {
                 Ok((_, length, Some(from))) => {
-                    // Any process may send to a netlink socket; only the kernel has port 0.
+                    // Whoever is privileged in the namespace can send to this socket; only the kernel has port 0.
                     if SocketAddrNetlink::try_from(from).is_ok_and(|from| from.pid() == 0) {
                         return Ok(length);
                     }

@@ -26,8 +26,9 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// `include/uapi/linux/magic.h`.
 const NSFS_MAGIC: FsWord = 0x6e73_6673;
 
-/// Enough for a handful of system calls; a thread that does nothing else need not map megabytes.
-const SMALL_STACK: usize = 64 * 1024;
+/// Enough for a handful of system calls and the thread-local data of whatever program this is part of; a thread that
+/// does nothing else need not map megabytes.
+const SMALL_STACK: usize = 128 * 1024;
 
 /// An open network namespace: a descriptor, and one rtnetlink socket that was opened inside.
 ///
@@ -220,6 +221,7 @@ fn identity(namespace: &File) -> std::io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+#[allow(clippy::disallowed_methods, reason = "called on threads of on_a_thread only")]
 fn enter(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
 }

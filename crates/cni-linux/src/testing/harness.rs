@@ -79,7 +79,7 @@ impl Test {
         let unmet = needs.into_iter().find_map(unmet);
         let trial = Trial::test(name, move || run_in_sandbox(thread, run).map_err(Failed::from));
         match unmet {
-            Some(lacking) => trial.with_kind(lacking.to_string()).with_ignored_flag(true),
+            Some(lacking) => trial.with_kind(briefly(&lacking)).with_ignored_flag(true),
             None => trial,
         }
     }
@@ -102,6 +102,7 @@ macro_rules! __tests {
 /// interface down. If a test fails, what is configured in that namespace and in its containers is part of the report.
 pub fn main(tests: Vec<Test>) -> ExitCode {
     let arguments = Arguments::from_args();
+    #[allow(clippy::disallowed_methods, reason = "a test program is the owner of its process")]
     let skipped = std::env::var_os(SKIP).is_some_and(|value| value == "1");
     if arguments.list {
         let named = tests.into_iter().map(|test| Trial::test(test.name, || Ok(())));
@@ -116,7 +117,11 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-#[allow(clippy::print_stderr, reason = "a test program reports to whoever runs it")]
+#[allow(
+    clippy::print_stderr,
+    clippy::disallowed_macros,
+    reason = "a test program reports to whoever runs it"
+)]
 fn say(line: &str) {
     eprintln!("{line}");
 }
@@ -125,6 +130,14 @@ fn say(line: &str) {
 fn unmet(need: Need) -> Option<Error> {
     let tried = Netns::temporary().and_then(|netns| need(&netns));
     tried.err().filter(Error::is_unsupported)
+}
+
+/// What the kernel lacks, as short as possible: the harness makes a column of it.
+fn briefly(lacking: &Error) -> String {
+    match lacking.said() {
+        Some(said) => format!("{}: {said}", lacking.what()),
+        None => lacking.to_string(),
+    }
 }
 
 /// Runs one test on a thread that is in a network namespace of its own, and ends with it.

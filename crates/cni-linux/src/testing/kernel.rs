@@ -40,6 +40,16 @@ pub fn nft(netns: &Netns) -> Result<()> {
     listed.map(|_tables| ()).map_err(|why| Error::new("run nft", "", why).with_errno(crate::Errno::OPNOTSUPP))
 }
 
+/// User namespaces, inside of which we are.
+#[allow(clippy::disallowed_methods, reason = "only a process with one thread can try it")]
+pub fn user_namespaces(_: &Netns) -> Result<()> {
+    let tried = std::process::Command::new("unshare").args(["--user", "true"]).output();
+    match tried {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(Error::os("create user namespace", "", crate::Errno::OPNOTSUPP)),
+    }
+}
+
 fn made(netns: &Netns, spec: LinkSpec) -> Result<()> {
     netns.add_link(spec, &mut Undo::new()).map(|_link| ())
 }

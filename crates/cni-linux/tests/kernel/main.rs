@@ -1,9 +1,14 @@
 //! Everything that needs a kernel. It runs in namespaces of its own, in parallel, without root.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test program is the owner of its process, and compares with `ip`"
+)]
 
 mod address;
 mod fault;
+mod harness;
 mod link;
 mod netlink;
 mod netns;
@@ -15,6 +20,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         address::tests(),
         fault::tests(),
+        harness::tests(),
         link::tests(),
         netlink::tests(),
         netns::tests(),

@@ -18,7 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// While links come and go, a list is read again whenever the kernel says that it is inconsistent, and is whole in the
 /// end; or it is refused in clear words. Dozens of lists have to be read until one is inconsistent.
 fn a_dump_is_read_again_when_links_come_and_go(sandbox: &Sandbox) -> Result<()> {
-    const STAY: usize = 150;
+    const STAY: usize = 60;
     let (host, mut undo) = (sandbox.host(), Undo::new());
     for nth in 0..STAY {
         host.add_link(LinkSpec::bridge(format!("stay{nth}")), &mut undo)?;
@@ -50,7 +50,7 @@ fn a_dump_is_read_again_when_links_come_and_go(sandbox: &Sandbox) -> Result<()> 
         (whole, again)
     });
     assert!(again >= 3, "of {whole} lists only {again} were inconsistent at first");
-    undo.run().unwrap();
+    undo.keep();
     Ok(())
 }
 
@@ -68,15 +68,15 @@ fn come_and_go(stop: &AtomicBool) {
 
 fn a_dump_of_many_datagrams_is_whole(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
-    for nth in 0..300 {
+    for nth in 0..100 {
         host.add_link(LinkSpec::bridge(format!("br{nth}")), &mut undo)?;
     }
     let mut names: Vec<_> = host.links()?.into_iter().map(|link| link.name).collect();
-    assert_eq!(names.len(), 301);
+    assert_eq!(names.len(), 101);
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 301);
-    undo.run().unwrap();
+    assert_eq!(names.len(), 101);
+    undo.keep();
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn a_refusal_leaves_the_socket_usable(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// Any process may send to a netlink socket whose port it guesses; ports are process ids, so that is easy.
+/// Whoever is privileged in a namespace may send to the sockets in it; ports are process ids, and easily guessed.
 fn strangers_messages_are_ignored(sandbox: &Sandbox) -> Result<()> {
     use rustix::net::{AddressFamily, SendFlags, SocketType, netlink, sendto, socket};
     let host = sandbox.host();
