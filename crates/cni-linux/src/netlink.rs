@@ -244,3 +244,36 @@ enum Outcome {
     /// A datagram did not fit. The buffer has been enlarged.
     Truncated,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Link;
+    use netlink_packet_route::link::LinkMessage;
+
+    fn names(socket: &mut Socket) -> Vec<String> {
+        let body = LinkMessage::default();
+        let request = Request { kind: rtm::GETLINK, body: &body, doing: "list links", what: &"" };
+        socket.dump(&request, |body| Link::read(body).map(|link| link.name)).unwrap()
+    }
+
+    /// Only looks, so it needs no sandbox.
+    #[test]
+    fn an_answer_that_does_not_fit_is_asked_for_again() {
+        let mut socket = Socket::open().unwrap();
+        let expected = names(&mut socket);
+        assert!(expected.contains(&"lo".to_owned()));
+        for capacity in [1, 15, 16, 100, 1000] {
+            socket.incoming = Vec::with_capacity(capacity);
+            assert_eq!(names(&mut socket), expected, "{capacity}");
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_go_round_without_zero() {
+        let mut socket = Socket::open().unwrap();
+        socket.sequence = u32::MAX;
+        assert!(names(&mut socket).contains(&"lo".to_owned()));
+        assert_eq!(socket.sequence, 1);
+    }
+}

@@ -3,7 +3,7 @@
 //! Nothing is made up: what is not said is left to the kernel, as with `ip link add`.
 
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
@@ -144,8 +144,8 @@ impl LinkSpec {
         LinkSpec { kind, up: false, controller: None, common: Common::new(name) }
     }
 
-    /// The request that makes it, from `home`.
-    fn message(&self, doing: &'static str, home: &Netns) -> Result<LinkMessage> {
+    /// The request that makes it.
+    fn message(&self, doing: &'static str) -> Result<LinkMessage> {
         let mut message = self.common.message(doing)?;
         if self.up {
             message.header.flags = LinkFlags::Up;
@@ -155,7 +155,7 @@ impl LinkSpec {
         if let Kind::Macvlan { parent, .. } = self.kind {
             message.attributes.push(LinkAttribute::Link(parent));
         }
-        message.attributes.push(LinkAttribute::LinkInfo(self.kind.info(doing, home)?));
+        message.attributes.push(LinkAttribute::LinkInfo(self.kind.info(doing)?));
         Ok(message)
     }
 }
@@ -178,7 +178,7 @@ pub struct VethPeer {
 }
 
 impl VethPeer {
-    /// An end with this name.
+    /// An end with this name, in the namespace that is asked to make the pair, wherever the other end is born.
     pub fn new(name: impl Into<String>) -> VethPeer {
         VethPeer { common: Common::new(name) }
     }
@@ -224,7 +224,7 @@ impl Netns {
     /// [`Error::is_exists`] if a link has the name, [`Error::is_unsupported`] if the kernel knows no such kind.
     pub fn add_link(&self, spec: LinkSpec, undo: &mut Undo) -> Result<Link> {
         let doing = "add link";
-        let message = spec.message(doing, self)?;
+        let message = spec.message(doing)?;
         let request = Request { kind: rtm::NEWLINK, body: &message, doing, what: &spec };
         self.socket().change(&request, Change::Create)?;
 
@@ -287,14 +287,10 @@ impl Kind {
         }
     }
 
-    fn info(&self, doing: &'static str, home: &Netns) -> Result<Vec<LinkInfo>> {
+    fn info(&self, doing: &'static str) -> Result<Vec<LinkInfo>> {
         let (kind, data) = match self {
             Kind::Veth(peer) => {
-                let mut message = peer.common.message(doing)?;
-                if peer.common.netns.is_none() {
-                    // Else it would depend on the kernel whether the peer follows the first end elsewhere.
-                    message.attributes.push(netns_attribute(home));
-                }
+                let message = peer.common.message(doing)?;
                 (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(message))))
             }
             Kind::Bridge => (InfoKind::Bridge, None),
@@ -317,6 +313,5 @@ impl Kind {
 }
 
 pub(super) fn netns_attribute(netns: &Netns) -> LinkAttribute {
-    use std::os::fd::AsFd;
     LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd())
 }
