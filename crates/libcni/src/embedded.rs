@@ -30,10 +30,7 @@ impl Embedded {
         table: impl IntoIterator<Item = (&'static str, Run)>,
         otherwise: impl Invoke + 'static,
     ) -> Self {
-        Embedded(Arc::new(Inner {
-            table: table.into_iter().collect(),
-            otherwise: Some(Box::new(otherwise)),
-        }))
+        Embedded(Arc::new(Inner { table: table.into_iter().collect(), otherwise: Some(Box::new(otherwise)) }))
     }
 
     fn row(&self, plugin: &str) -> Option<Run> {

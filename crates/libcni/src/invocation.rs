@@ -41,6 +41,13 @@ pub struct TraceContext {
     pub baggage: String,
 }
 
+impl TraceContext {
+    /// Whether there is nothing to pass on.
+    pub fn is_empty(&self) -> bool {
+        *self == TraceContext::default()
+    }
+}
+
 impl Invocation {
     /// The parameter's text; empty where there is none.
     pub fn parameter(&self, parameter: Parameter) -> &str {

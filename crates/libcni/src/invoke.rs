@@ -4,6 +4,9 @@ use cni_spec::Error;
 
 use crate::{Invocation, Reply};
 
+/// How many names of a folder an error tells: an error is read by people.
+const MAX_NAMES: usize = 40;
+
 /// A way to run a plugin by its `type`.
 ///
 /// The runtime calls the plugins of a list through it, and a plugin its delegates: whoever can be called by one way can
@@ -55,6 +58,10 @@ pub fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, String>)]) 
     for (folder, content) in there {
         details.push(match content {
             Ok(names) if names.is_empty() => format!("{folder} is empty"),
+            Ok(names) if names.len() > MAX_NAMES => {
+                let more = names.len() - MAX_NAMES;
+                format!("{folder} has {} and {more} more", names[..MAX_NAMES].join(", "))
+            }
             Ok(names) => format!("{folder} has {}", names.join(", ")),
             Err(why) => format!("{folder} cannot be read: {why}"),
         });
@@ -104,5 +111,8 @@ mod tests {
             "/a has bridge, ptp; /b cannot be read: no such file or directory; did you mean \"bridge\"?"
         );
         assert!(!not_found("flannel", &there).details.contains("did you mean"));
+        let many = (0..100).map(|i| format!("p{i}x")).collect();
+        let details = not_found("p99y", &[("/c".to_owned(), Ok(many))]).details;
+        assert!(details.contains("p39x and 60 more; did you mean \"p"), "{details}");
     }
 }
