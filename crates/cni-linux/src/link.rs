@@ -11,7 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkM
 
 use crate::error::{Errno, Error, Result};
 use crate::mac::Mac;
-use crate::netlink::wire::{attributes, string, u8_at, u16_at, u32_at};
+use crate::netlink::wire::{attributes, string, u8_at, u32_at};
 use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 
@@ -63,7 +63,6 @@ pub struct Link {
     /// How many users want it promiscuous.
     pub promiscuity: u32,
     kind: Option<String>,
-    link_type: u16,
     controller: Option<u32>,
     peer: Option<u32>,
     peer_netns_id: Option<i32>,
@@ -121,7 +120,6 @@ impl Link {
     /// Reads the body of an `RTM_NEWLINK` message.
     pub(crate) fn read(body: &[u8]) -> Option<Link> {
         let mut link = Link {
-            link_type: u16_at(body, 2)?,
             index: u32_at(body, 4)?,
             flags: u32_at(body, 8)?,
             name: String::new(),

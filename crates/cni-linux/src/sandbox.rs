@@ -1,6 +1,7 @@
 //! Namespaces of one's own, without privileges: where network plugins can be tried and tested.
 //!
-//! It protects the host from mistakes, not from malice: files, processes and the clock are still the host's.
+//! It protects the host from mistakes, not from malice: files, processes and the clock are still the host's. So is
+//! what is mounted on `/sys`, which goes on showing the host's links.
 
 use std::fmt::Write as _;
 
