@@ -3,13 +3,11 @@
 //!
 //! Which verb does what, and what is remembered, is decided in `cni.rs`.
 
-use std::time::Duration;
-
 use cni_spec::{Command, NetworkConfig};
 use serde_json::value::RawValue;
 
 use crate::cache::{CachedAttachment, Key};
-use crate::cni::{Attachment, Cni, Step, has_previous, plugin_failure};
+use crate::cni::{Attachment, Cni, has_previous, plugin_failure};
 use crate::error::Error;
 use crate::{Added, Invocation, Reply, request};
 
@@ -73,16 +71,9 @@ impl Chain<'_> {
             trace: trace.clone(),
             config,
         };
-        let step = Step {
-            network: &self.net.name,
-            index,
-            plugin_type: &self.net.plugins[index].common.plugin_type,
-            command,
-            undoing,
-            duration: Duration::ZERO,
-            outcome: Ok(&Reply::Nothing),
-        };
-        self.cni.step(step, &invocation).map_err(|e| plugin_failure(self.net, index, command, e))
+        let plugin_type = &self.net.plugins[index].common.plugin_type;
+        let outcome = self.cni.step(&self.net.name, index, plugin_type, undoing, command, &invocation);
+        outcome.map_err(|e| plugin_failure(self.net, index, command, e))
     }
 
     /// What is remembered of the attachment.

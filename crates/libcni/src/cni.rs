@@ -344,16 +344,7 @@ impl Cni {
             config: format!("{{\"cniVersion\":\"{}\"}}", Version::CURRENT).into_bytes(),
             ..Invocation::default()
         };
-        let step = Step {
-            network,
-            index,
-            plugin_type,
-            command: Command::Version,
-            undoing: false,
-            duration: Duration::ZERO,
-            outcome: Ok(&Reply::Nothing),
-        };
-        match self.step(step, &invocation) {
+        match self.step(network, index, plugin_type, false, Command::Version, &invocation) {
             Ok(Reply::Versions(versions)) => Ok(versions),
             Ok(_) => Err(cni_spec::Error::failed("the plugin answered VERSION without versions")),
             Err(error) if error.msg == "unknown CNI_COMMAND: VERSION" => {
@@ -371,13 +362,18 @@ impl Cni {
     /// Runs one plugin, and tells the observer.
     pub(crate) fn step(
         &self,
-        step: Step<'_>,
+        network: &str,
+        index: usize,
+        plugin_type: &str,
+        undoing: bool,
+        command: Command,
         invocation: &Invocation,
     ) -> std::result::Result<Reply, cni_spec::Error> {
         let start = Instant::now();
-        let outcome = self.invoke.invoke(step.plugin_type, invocation);
+        let outcome = self.invoke.invoke(plugin_type, invocation);
         if let Some(observer) = &self.observer {
-            observer(&Step { duration: start.elapsed(), outcome: outcome.as_ref(), ..step });
+            let (duration, outcome) = (start.elapsed(), outcome.as_ref());
+            observer(&Step { network, index, plugin_type, command, undoing, duration, outcome });
         }
         outcome
     }

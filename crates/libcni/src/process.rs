@@ -121,15 +121,17 @@ impl Process {
         }
         command.envs(invocation.variables());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if self.deadline.is_some() {
-            command.process_group(0);
-        }
         command
     }
 
     fn run(&self, program: &Path, invocation: &Invocation) -> io::Result<Output> {
-        let until = self.deadline.map(|time| Instant::now() + time);
-        let child = spawn(&mut self.command(program, invocation), until)?;
+        // A time that is too long for the clock is any time.
+        let until = self.deadline.and_then(|time| Instant::now().checked_add(time));
+        let mut command = self.command(program, invocation);
+        if until.is_some() {
+            command.process_group(0);
+        }
+        let child = spawn(&mut command, until)?;
         Exchange::new(child, &invocation.config, until)?.run()
     }
 
