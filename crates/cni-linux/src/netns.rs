@@ -1,8 +1,10 @@
 //! Network namespaces: open ones, new ones, and a thread inside one.
 //!
-//! The calling thread never changes namespace. Requests go through a netlink socket, which belongs to the
-//! namespace that it was opened in, and whatever looks at the namespace of its thread (`/proc/sys`, `/dev/net/tun`,
-//! child processes) gets a thread of its own.
+//! Whoever calls is in the same namespace before and after, and no code but this file's runs in between. Requests go
+//! through a netlink socket, which belongs to the namespace that it was opened in; opening it there is the one thing for
+//! which the calling thread goes and comes back, because a thread of its own costs more than everything else that a small
+//! plugin does. Whatever else looks at the namespace of its thread (`/proc/sys`, `/dev/net/tun`, child processes)
+//! gets such a thread.
 
 use std::fmt;
 use std::fs::File;
@@ -158,12 +160,10 @@ impl Netns {
         let failed = |err: &std::io::Error| Error::io("failed to open netns", format!("{path:?}"), err);
         let namespace = File::from(namespace);
         let identity = identity(&namespace).map_err(|err| failed(&err))?;
-        let entered = on_a_thread(SMALL_STACK, || enter(namespace.as_fd()).map(|()| Socket::open()));
-        let socket = entered.map_err(|err| failed(&err))?.map_err(|errno| {
+        let socket = socket_inside(&namespace).map_err(|err| failed(&err))?.map_err(|errno| {
             let cause = format!("Error switching to ns {}: {}", path.display(), errno_text(errno));
             failed_to_open(path, cause).with_errno(errno)
         })?;
-        let socket = socket.map_err(|err| failed(&err))?;
         Ok(Netns::assemble(namespace.into(), identity, Some(path.to_owned()), socket))
     }
 
@@ -221,7 +221,45 @@ fn identity(namespace: &File) -> std::io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-#[allow(clippy::disallowed_methods, reason = "called on threads of on_a_thread only")]
+/// Opens a netlink socket inside the namespace: `Err` if that is impossible, `Ok(Err)` if the namespace cannot be entered.
+///
+/// The calling thread goes there and comes back. Before it goes it enters the namespace that it is in: the kernel
+/// asks the same capabilities for that as for coming back, so it says beforehand whether the way back is open. It may be
+/// closed for a process in a user namespace of its own that is still in the machine's network; a thread that need not come
+/// back goes in its place then.
+fn socket_inside(namespace: &File) -> std::io::Result<rustix::io::Result<Socket>> {
+    let own = File::open(OWN)?;
+    if enter(own.as_fd()).is_err() {
+        return match on_a_thread(SMALL_STACK, || enter(namespace.as_fd()).map(|()| Socket::open()))? {
+            Ok(socket) => socket.map(Ok),
+            Err(errno) => Ok(Err(errno)),
+        };
+    }
+    if let Err(errno) = enter(namespace.as_fd()) {
+        return Ok(Err(errno));
+    }
+    let way_back = WayBack(own);
+    let socket = Socket::open();
+    drop(way_back);
+    socket.map(Ok)
+}
+
+/// Brings the thread back to its namespace when it is dropped, also by a panic.
+struct WayBack(File);
+
+impl Drop for WayBack {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a thread in a namespace that is not its own would change what it must not"
+    )]
+    fn drop(&mut self) {
+        if enter(self.0.as_fd()).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "called by this file only, which sees to the way back")]
 fn enter(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
 }
