@@ -1,5 +1,8 @@
 //! The one binary. By the name of its file it is a plugin, `cnitool`, or the command line `ferrocni`.
 
+mod cli;
+mod cnitool;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,6 +18,7 @@ fn main() -> ExitCode {
     let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match PLUGINS.iter().find(|plugin| plugin.name == name) {
         Some(plugin) => skel::plugin_main(plugin, &PROGRAM),
-        None => ExitCode::from(2),
+        None if name == "cnitool" => cnitool::main(),
+        None => cli::main(name),
     }
 }
