@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use bench::Result;
 use bench::case::Subject;
+use bench::figures::{Figures, Measure};
 use bench::measure::measure;
 use bench::options::{Options, Wish, help};
 use bench::report::{Described, Linked, Results, Setting, document, machine, table, targets};
@@ -56,7 +57,11 @@ fn run(options: &Options, arguments: &[OsString]) -> Result<bool> {
     let mut results = Results::new();
     for case in &options.cases {
         complain(&format!("{}: {} calls each", case.name, options.runs));
-        results.push((case, measure(case, &subjects, &container, options.runs)?));
+        let figures = measure(case, &subjects, &container, options.runs)?;
+        if is_busy(&figures[0]) {
+            complain("the machine was busy with something else: do not trust these figures");
+        }
+        results.push((case, figures));
     }
 
     let (promises, verdicts) = targets(&results);
@@ -84,6 +89,11 @@ fn setting(options: &Options, arguments: &[OsString], subjects: &[Subject; 3]) -
             Described::new("other", &named(&options.names[1], &options.other), other, first)?,
         ],
     })
+}
+
+/// Whether the floor, which does the same each time, took very different times.
+fn is_busy(floor: &Figures) -> bool {
+    Measure::P95.of(floor) > 2.0 * Measure::Best.of(floor)
 }
 
 fn open(path: &Path) -> Result<fs::File> {

@@ -163,8 +163,9 @@ configuration and prints nothing.
 ## Results
 
 {table}
-CPU time is user and system time, the median. Memory is the peak of what was resident in the largest process, shared pages
-included. Threads are those beyond the first of each process.
+CPU time is user and system time, the median. Peak memory is the most that was resident in the largest process; nearly all
+of it is the program's file, which the kernel maps in large pieces and all processes share. Private memory is what the
+process had to itself in the end. Further threads are those beyond the first of each process.
 {targets}",
         runs = setting.runs,
         subjects = markdown(&subjects, 2),
@@ -253,10 +254,12 @@ mod tests {
         let expected = "\
 | case    |                 |   floor |    ours |   other | ours / floor | other / ours |
 |---------|-----------------|--------:|--------:|--------:|-------------:|-------------:|
-| version | time, median    |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
+| version | time, best      |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
+|         | time, median    |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
 |         | time, p95       |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
 |         | CPU time        |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
 |         | peak memory     | 512 KiB | 1.0 MiB | 8.0 MiB |        2.00× |        8.00× |
+|         | private memory  | 512 KiB | 1.0 MiB | 8.0 MiB |        2.00× |        8.00× |
 |         | processes       |       1 |       1 |       1 |        1.00× |        1.00× |
 |         | further threads |       0 |       0 |       0 |            – |            – |
 ";

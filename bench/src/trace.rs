@@ -19,6 +19,8 @@ use crate::call::Call;
 pub struct Footprint {
     /// The most memory that was resident at a time, in the largest of its processes, in bytes; shared pages count.
     pub memory: u64,
+    /// What it had to itself of that in the end, in bytes: the rest is its file, which all its processes share.
+    pub private: u64,
     /// Processes that were started, itself included.
     pub processes: u64,
     /// Threads that were started beyond the first of each process.
@@ -61,7 +63,7 @@ pub fn watched(call: &Call) -> Result<Footprint> {
 }
 
 fn follow(first: pid_t) -> io::Result<(ExitStatus, Footprint)> {
-    let mut footprint = Footprint { memory: 0, processes: 1, threads: 0 };
+    let mut footprint = Footprint { memory: 0, private: 0, processes: 1, threads: 0 };
     let mut end = ExitStatus::default();
     let mut begun = false;
     while let Some((pid, status)) = wait_for_any()? {
@@ -78,7 +80,13 @@ fn follow(first: pid_t) -> io::Result<(ExitStatus, Footprint)> {
         match status >> 16 {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => footprint.processes += 1,
             libc::PTRACE_EVENT_CLONE => footprint.threads += 1,
-            libc::PTRACE_EVENT_EXIT => footprint.memory = footprint.memory.max(peak(pid)?),
+            libc::PTRACE_EVENT_EXIT => {
+                let resident = resident(pid)?;
+                // Each thread ends, and the last of them shows the most.
+                if resident.0 >= footprint.memory {
+                    (footprint.memory, footprint.private) = resident;
+                }
+            }
             _ => {}
         }
         go_on(pid, status)?;
@@ -99,14 +107,17 @@ fn go_on(pid: pid_t, status: c_int) -> io::Result<()> {
     }
 }
 
-/// The highest resident size so far, in bytes (`VmHWM`, `proc_pid_status(5)`).
-fn peak(pid: pid_t) -> io::Result<u64> {
+/// The highest resident size so far, and the part that belongs to no file (`VmHWM`, `RssAnon`, `proc_pid_status(5)`).
+fn resident(pid: pid_t) -> io::Result<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    high_water(&status).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no VmHWM")))
+    let entry = |name| {
+        bytes(&status, name).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no {name}")))
+    };
+    Ok((entry("VmHWM:")?, entry("RssAnon:")?))
 }
 
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -143,9 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_read_in_bytes() {
-        let status = "Name:\tloopback\nVmPeak:\t  9999 kB\nVmHWM:\t     512 kB\nVmRSS:\t 1 kB\n";
-        assert_eq!(high_water(status), Some(512 * 1024));
-        assert_eq!(high_water("Name:\tkthreadd\n"), None);
+    fn sizes_are_read_in_bytes() {
+        let status = "Name:\tloopback\nVmPeak:\t  9999 kB\nVmHWM:\t     512 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(bytes(status, "VmHWM:"), Some(512 * 1024));
+        assert_eq!(bytes(status, "RssAnon:"), Some(1024));
+        assert_eq!(bytes("Name:\tkthreadd\n", "VmHWM:"), None);
     }
 }

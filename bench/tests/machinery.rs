@@ -93,7 +93,9 @@ fn every_case_is_measured_and_written_down() {
 
     let table = text(&output.stdout);
     for case in ["version", "loopback-add", "loopback-check", "loopback-del"] {
-        for measure in ["time, median", "time, p95", "CPU time", "peak memory"] {
+        for measure in
+            ["time, best", "time, median", "time, p95", "CPU time", "peak memory", "private memory"]
+        {
             let cells = row(table, case, measure);
             assert!(cells[3..6].iter().all(|cell| !cell.starts_with('0')), "{cells:?}");
         }
