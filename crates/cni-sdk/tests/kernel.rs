@@ -74,6 +74,30 @@ fn the_example_forgives_a_namespace_that_is_gone(sandbox: &Sandbox) -> Result<()
     Ok(())
 }
 
+/// In a user namespace that does not own the network it is in, a thread that enters a container's namespace cannot come
+/// back, so the plugin has to send one that need not.
+fn the_example_works_where_there_is_no_way_back(_: &Sandbox) {
+    const SCRIPT: &str = r#"
+        unshare --net sleep 60 & pid=$!
+        until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+        printf '{"cniVersion":"1.1.0","name":"test"}' | CNI_NETNS=/proc/$pid/ns/net "$0"
+        status=$?
+        kill $pid
+        exit $status"#;
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", SCRIPT])
+        .arg(example())
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_CONTAINERID", "test")
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_PATH", "/nonexistent")
+        .output()
+        .expect("util-linux is installed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("\"name\": \"lo\""), "{text}");
+}
+
 /// A plugin that makes two bridges, and forgets the first when it fails if it is told to.
 #[derive(serde::Deserialize)]
 #[serde(crate = "cni_sdk::serde")]
@@ -145,6 +169,7 @@ fn main() -> std::process::ExitCode {
     testing::main(tests![
         the_example_brings_lo_up_and_down,
         the_example_forgives_a_namespace_that_is_gone,
+        the_example_works_where_there_is_no_way_back,
         the_kit_calls_every_verb,
         an_add_that_undoes_itself_passes,
         what_is_left_behind_is_found_and_named,
