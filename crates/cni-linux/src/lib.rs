@@ -18,7 +18,7 @@
     doc = "| [`testing`] | a harness, snapshots and fault injection for tests that need a kernel |"
 )]
 //!
-//! Everything blocks, and nothing ever moves the calling thread to another namespace.
+//! Everything blocks, and whoever calls is in the same namespace before and after.
 //!
 //! ```no_run
 //! use cni_linux::{LinkSpec, Netns, Undo, VethPeer};
