@@ -11,6 +11,7 @@
 //!
 //! In it, `new/` has the new files, `old/` what they replace, and `absent/` an empty file for each name that nothing had.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -121,10 +122,16 @@ impl Folder {
     /// Puts everything back that a commit has replaced so far. If it fails it can be tried again.
     fn roll_back(&self, rename: Rename<'_>) -> io::Result<()> {
         let commit = self.path.join(COMMIT);
-        for name in entries(&commit.join("old"))? {
+        // A new file that is still here has not replaced anything.
+        let waiting = entries(&commit.join("new"))?;
+        let replaced = |part: &str| -> io::Result<Vec<OsString>> {
+            let names = entries(&commit.join(part))?;
+            Ok(names.into_iter().filter(|name| !waiting.contains(name)).collect())
+        };
+        for name in replaced("old")? {
             rename(&commit.join("old").join(&name), &self.path.join(&name))?;
         }
-        for name in entries(&commit.join("absent"))? {
+        for name in replaced("absent")? {
             remove_if_there(fs::remove_file(self.path.join(name)))?;
         }
         self.handle.sync_all()?;
@@ -244,7 +251,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 /// The names in a folder, in order.
-fn entries(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+fn entries(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut names = fs::read_dir(dir)?.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     Ok(names)

@@ -1,0 +1,277 @@
+//! `ferrocni try`, and what else must work without privileges: as whoever runs the tests, and if that is root also as
+//! nobody.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use common::{BINARY, Done, FRIENDLY, command, list, plugin, run};
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+
+/// Set to 1, it makes every test count as ignored: for machines that forbid namespaces.
+const SKIP: &str = "CNI_SKIP_KERNEL_TESTS";
+/// Runs programs as somebody else.
+const SETPRIV: &str = "/usr/bin/setpriv";
+
+/// Who runs the program.
+#[derive(Clone, Copy)]
+enum User {
+    Me,
+    Nobody,
+}
+
+/// A folder that everybody may read, with a copy of the binary: that of the build may be in somebody's home.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::copy(BINARY, dir.path().join("ferrocni")).unwrap();
+        Place(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn ferrocni(&self, user: User) -> Command {
+        let binary = self.path().join("ferrocni");
+        match user {
+            User::Me => command(binary),
+            User::Nobody => {
+                let mut setpriv = command(SETPRIV);
+                setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary);
+                setpriv
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let skipped = std::env::var_os(SKIP).is_some_and(|value| value == "1");
+    let can_be_nobody = rustix::process::getuid().is_root() && Path::new(SETPRIV).exists();
+    type Test = (&'static str, fn(User));
+    let tests: [Test; 8] = [
+        ("loopback_works_and_leaves_nothing", loopback_works_and_leaves_nothing),
+        ("json_has_every_step", json_has_every_step),
+        ("a_broken_plugin_is_named_and_undone", a_broken_plugin_is_named_and_undone),
+        ("a_missing_plugin_is_named", a_missing_plugin_is_named),
+        ("what_leaks_is_told", what_leaks_is_told),
+        ("what_is_kept_for_the_next_is_no_leak", what_is_kept_for_the_next_is_no_leak),
+        ("state_stays_in_the_room", state_stays_in_the_room),
+        ("an_install_that_fails_half_way_is_undone", an_install_that_fails_half_way_is_undone),
+    ];
+    let mut trials = Vec::new();
+    for (name, run) in tests {
+        for user in [User::Me, User::Nobody] {
+            let (suffix, possible) = match user {
+                User::Me => ("", true),
+                User::Nobody => ("_as_nobody", can_be_nobody),
+            };
+            let kind = if skipped { "CNI_SKIP_KERNEL_TESTS=1" } else { "needs root and setpriv" };
+            let trial = Trial::test(format!("{name}{suffix}"), move || {
+                run(user);
+                Ok(())
+            });
+            let ignored = skipped || !possible;
+            trials.push(trial.with_kind(if ignored { kind } else { "" }).with_ignored_flag(ignored));
+        }
+    }
+    trials.push(reference_trial(skipped));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The reference's bridge, where it is installed.
+fn reference_trial(skipped: bool) -> Trial {
+    let missing = ["bridge", "host-local"].iter().any(|name| !Path::new("/usr/lib/cni").join(name).exists());
+    let trial = Trial::test("the_references_bridge_carries_packets", || {
+        the_references_bridge_carries_packets();
+        Ok(())
+    });
+    let kind = if skipped { "CNI_SKIP_KERNEL_TESTS=1" } else { "needs /usr/lib/cni" };
+    let ignored = skipped || missing;
+    trial.with_kind(if ignored { kind } else { "" }).with_ignored_flag(ignored)
+}
+
+fn loopback_works_and_leaves_nothing(user: User) {
+    let place = Place::new();
+    let done = run(place.ferrocni(user).arg("try"));
+    let said = done.ok();
+    assert!(said.starts_with("network try: loopback; cniVersion 1.1.0\n"), "{said}");
+    let steps: Vec<(&str, &str)> = said
+        .lines()
+        .skip(3)
+        .take_while(|line| !line.is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next().unwrap(), words.next().unwrap())
+        })
+        .collect();
+    let expected = [("ADD", 1), ("CHECK", 1), ("SEND", 2), ("DEL", 1)];
+    let expected: Vec<(&str, &str)> = expected
+        .into_iter()
+        .flat_map(|(step, times)| {
+            ["one", "two"].into_iter().flat_map(move |name| std::iter::repeat_n((step, name), times))
+        })
+        .collect();
+    assert_eq!(steps, expected, "{said}");
+    assert!(said.contains("32 bytes to itself at 127.0.0.1 and back"), "{said}");
+    assert!(said.contains("32 bytes to itself at ::1 and back"), "{said}");
+    assert!(said.contains("\nit works, and nothing is left: 1 link, 2 addresses, "), "{said}");
+    assert!(!said.contains('\u{1b}'), "colours are for terminals");
+}
+
+fn json_has_every_step(user: User) {
+    let place = Place::new();
+    let done = run(place.ferrocni(user).args(["try", "--json"]));
+    let document: Value = serde_json::from_str(done.ok()).unwrap();
+    assert_eq!((document["ok"].as_bool(), document["plugins"][0].as_str()), (Some(true), Some("loopback")));
+    let steps = document["steps"].as_array().unwrap();
+    assert_eq!(steps[0]["result"]["ips"][0]["address"], "127.0.0.1/8");
+    assert_eq!(steps[0]["plugins"][0]["type"], "loopback");
+    assert!(
+        steps.iter().all(|step| step["milliseconds"].as_f64().is_some_and(|ms| ms > 0.0)),
+        "{document:#}"
+    );
+    assert!(document.get("error").is_none() && document.get("kept").is_none(), "{document:#}");
+}
+
+/// A list of our loopback and a plugin that is a script, in a file.
+fn chain(place: &Place, script: &str) -> PathBuf {
+    fs::create_dir(place.path().join("bin")).unwrap();
+    // Nobody could not write a log here: it goes where the script says.
+    plugin(&place.path().join("bin"), "fake", script);
+    fs::write(place.path().join("bin/fake"), format!("#!/bin/sh\ninput=$(cat)\n{script}\n")).unwrap();
+    let file = place.path().join("chain.conflist");
+    let conf =
+        r#"{"cniVersion": "1.0.0", "name": "chain", "plugins": [{"type": "loopback"}, {"type": "fake"}]}"#;
+    fs::write(&file, conf).unwrap();
+    file
+}
+
+fn try_chain(user: User, script: &str) -> Done {
+    let place = Place::new();
+    let file = chain(&place, script);
+    run(place.ferrocni(user).arg("try").arg(file).arg("--path").arg(place.path().join("bin")))
+}
+
+fn a_broken_plugin_is_named_and_undone(user: User) {
+    let script = r#"case $CNI_COMMAND in
+        ADD) [ $CNI_CONTAINERID = try-one ] && echo '{"cniVersion": "1.0.0"}' && exit
+            echo '{"code": 100, "msg": "no second one"}'; exit 1 ;;
+        VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+        esac"#;
+    let done = try_chain(user, script);
+    let said = done.failed(1);
+    assert!(said.starts_with("error: plugin fake failed on ADD: no second one\n"), "{said}");
+    assert!(said.contains("plugin 2 of 2") && said.contains("ADD of container two"), "{said}");
+    assert!(said.contains("everything that was made has been undone"), "{said}");
+    let steps: Vec<&str> = done.stdout.lines().filter(|line| line.contains(" ms ")).collect();
+    assert_eq!(steps.len(), 3, "{done:#?}");
+    assert!(steps[1].starts_with("ADD    two") && steps[1].contains("failed"), "{done:#?}");
+    assert!(steps[2].starts_with("DEL    one") && steps[2].contains("detached"), "{done:#?}");
+    assert!(!done.stdout.contains("it works"), "{done:#?}");
+}
+
+fn a_missing_plugin_is_named(user: User) {
+    let place = Place::new();
+    let file = place.path().join("missing.conflist");
+    fs::write(&file, list("missing", "1.0.0", "loopbakc")).unwrap();
+    let done = run(place.ferrocni(user).arg("try").arg(file).args(["--path", "/nonexistent"]));
+    let said = done.failed(1);
+    assert!(
+        said.contains("failed to find plugin \"loopbakc\"") && said.contains("did you mean \"loopback\"?"),
+        "{said}"
+    );
+}
+
+fn what_leaks_is_told(user: User) {
+    let script = format!("[ $CNI_COMMAND = ADD ] && touch /run/leak-of-$CNI_CONTAINERID\n{PASS}");
+    let done = try_chain(user, &script);
+    let said = done.failed(1);
+    assert!(said.starts_with("error: the plugins of network chain leave something behind\n"), "{said}");
+    assert!(said.contains("details: file /run/leak-of-try-three\n"), "{said}");
+    assert!(!Path::new("/run/leak-of-try-three").exists());
+}
+
+fn what_is_kept_for_the_next_is_no_leak(user: User) {
+    let script =
+        format!("mkdir -p /var/lib/cni/networks/chain; touch /var/lib/cni/networks/chain/lock\n{PASS}");
+    let done = try_chain(user, &script);
+    assert!(
+        done.ok().contains("for the next one the network keeps:\n  file /var/lib/cni/networks/chain/lock\n"),
+        "{done:#?}"
+    );
+}
+
+/// Passes on what the plugin before it made.
+const PASS: &str = r#"case $CNI_COMMAND in
+    ADD) echo '{"cniVersion": "1.0.0"}' ;;
+    VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+    esac"#;
+
+/// A plugin that looks at what it could reach, and what it can write.
+fn state_stays_in_the_room(user: User) {
+    let script = format!(
+        r#"if [ $CNI_COMMAND = ADD ]; then
+            for name in dbus firewalld netns cni; do [ -e /run/$name ] && echo "/run/$name is there" >&2; done
+            [ -e /var/lib/cni/results ] && ls /var/lib/cni/results >&2
+            [ "$(readlink /proc/self/ns/net)" = "{}" ] && echo "it is the host" >&2
+        fi
+        {FRIENDLY}"#,
+        fs::read_link("/proc/self/ns/net").unwrap().display()
+    );
+    let done = try_chain(user, &script);
+    let seen: Vec<&str> = done.stderr.lines().filter(|line| !line.is_empty()).collect();
+    // What it says it made is not there, so the trial fails; but not because the plugin met anything of the host's.
+    assert!(seen[0].starts_with("chain-try-one-eth0") || seen[0].starts_with("error: "), "{done:#?}");
+    assert!(!done.stderr.contains("is there") && !done.stderr.contains("it is the host"), "{done:#?}");
+}
+
+/// In a folder whose files belong to somebody else and may not be replaced, but where there is room for new ones.
+fn an_install_that_fails_half_way_is_undone(user: User) {
+    let place = Place::new();
+    let dir = place.path().join("bin");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, Permissions::from_mode(0o1777)).unwrap();
+    fs::write(dir.join("loopback"), "old").unwrap();
+    let done = run(place.ferrocni(user).arg("install").arg(&dir));
+    let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    match user {
+        User::Me => {
+            done.ok();
+            assert_eq!(names.len(), 3);
+        }
+        User::Nobody => {
+            let said = done.failed(1);
+            assert!(said.starts_with("error: replacing loopback in "), "{said}");
+            assert!(said.contains("the folder is as it was"), "{said}");
+            assert_eq!((names.len(), fs::read(dir.join("loopback")).unwrap().as_slice()), (1, &b"old"[..]));
+        }
+    }
+}
+
+fn the_references_bridge_carries_packets() {
+    let place = Place::new();
+    let file = place.path().join("podnet.conflist");
+    let conf = r#"{"cniVersion": "1.0.0", "name": "podnet", "plugins": [{"type": "bridge", "isGateway": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.98.0.0/16"}], [{"subnet": "fd00:98::/64"}]]}}]}"#;
+    fs::write(&file, conf).unwrap();
+    let done = run(place.ferrocni(User::Me).arg("try").arg(file).args(["--path", "/usr/lib/cni"]));
+    let said = done.ok();
+    assert!(said.contains("32 bytes to two at 10.98.0.3 and back"), "{said}");
+    assert!(said.contains("32 bytes to two at fd00:98::3 and back"), "{said}");
+    assert!(said.contains("the network keeps:") && said.contains("\n  link cni0 (bridge, "), "{said}");
+    assert!(
+        !said.contains("veth") || !said.split("the network keeps:").nth(1).unwrap().contains("veth"),
+        "{said}"
+    );
+}
