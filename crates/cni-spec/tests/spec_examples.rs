@@ -2,6 +2,8 @@
 //!
 //! The documents are in `examples/`, one a file, named after their version; this asks nothing about plugins.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, and its documents are files")]
+
 mod model;
 
 use std::path::{Path, PathBuf};
