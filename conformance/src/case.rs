@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// One case: steps that are played one after the other in the same, fresh namespaces.
@@ -175,21 +175,26 @@ pub(crate) enum Reply {
     Hangs,
 }
 
-/// An error document. What is not mentioned may be anything.
+/// An error document. What is not mentioned may be anything; a key that is `null` must not be there.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct ErrorPattern {
     pub(crate) code: Value,
     #[serde(default)]
     pub(crate) msg: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     pub(crate) details: Option<Value>,
     /// `cniVersion`; unless it is mentioned it must be one of the specification's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     pub(crate) cni_version: Option<Value>,
     /// Words that must be in the message or the details.
     #[serde(default)]
     pub(crate) says: Vec<String>,
+}
+
+/// Tells `null` from a key that is missing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// What an execution changes in the two namespaces.
