@@ -144,10 +144,11 @@ pub fn document(setting: &Setting, machine: &str, results: &Results) -> String {
         "\
 # Benchmarks
 
-This file is written by
+This file is written by the last of these lines; the others build what it starts.
 
 ```sh
-tools/build-static floor
+tools/build-static && tools/build-static floor
+mkdir -p target/plugins && target/static/ferrocni install target/plugins
 cargo run --release -p bench -- {command}
 ```
 
