@@ -31,7 +31,7 @@ fn cost<T>(size: usize, document: fn(usize) -> String, work: fn(&str) -> T) -> i
         black_box(work(black_box(&document)));
         nanoseconds() - start
     };
-    (0..5).map(|_| run()).min().unwrap()
+    (0..3).map(|_| run()).min().unwrap()
 }
 
 fn grows_with_the_text<T>(what: &str, document: fn(usize) -> String, work: fn(&str) -> T) {
