@@ -64,6 +64,7 @@ struct Pair {
     #[arg(value_name = "network-name")]
     network: String,
     /// The path of the namespace
+    #[arg(value_name = "netns")]
     netns: String,
     /// Ignored, as the reference does
     #[arg(hide = true)]

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 /// Set to 1, it makes every test count as ignored: for machines that forbid namespaces.
 const SKIP: &str = "CNI_SKIP_KERNEL_TESTS";
+/// Makes a user namespace.
+const UNSHARE: &str = "/usr/bin/unshare";
 /// Runs programs as somebody else.
 const SETPRIV: &str = "/usr/bin/setpriv";
 
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         }
     }
     trials.push(reference_trial(skipped));
+    trials.push(forbidden_trial(skipped));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -99,6 +102,28 @@ fn reference_trial(skipped: bool) -> Trial {
     let kind = if skipped { "CNI_SKIP_KERNEL_TESTS=1" } else { "needs /usr/lib/cni" };
     let ignored = skipped || missing;
     trial.with_kind(if ignored { kind } else { "" }).with_ignored_flag(ignored)
+}
+
+/// A machine that allows no namespaces: here, a user namespace that does not.
+fn forbidden_trial(skipped: bool) -> Trial {
+    let trial = Trial::test("a_machine_that_forbids_it_is_told_how_to_allow_it", || {
+        a_machine_that_forbids_it_is_told_how_to_allow_it();
+        Ok(())
+    });
+    let kind = if skipped { "CNI_SKIP_KERNEL_TESTS=1" } else { "needs unshare" };
+    let ignored = skipped || !Path::new(UNSHARE).exists();
+    trial.with_kind(if ignored { kind } else { "" }).with_ignored_flag(ignored)
+}
+
+fn a_machine_that_forbids_it_is_told_how_to_allow_it() {
+    let place = Place::new();
+    let script = r#"echo 0 > /proc/sys/user/max_net_namespaces && exec "$0" try"#;
+    let mut unshare = command(UNSHARE);
+    unshare.args(["--map-root-user", "sh", "-c", script]).arg(place.path().join("ferrocni"));
+    let done = run(&mut unshare);
+    let said = done.failed(1);
+    assert!(said.contains("/proc/sys/user/max_net_namespaces is 0, which forbids it"), "{said}");
+    assert!(!done.stdout.contains("it works"), "{done:#?}");
 }
 
 fn loopback_works_and_leaves_nothing(user: User) {

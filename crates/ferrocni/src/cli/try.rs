@@ -70,10 +70,10 @@ impl Try {
         let wanted = self.wishes.resolve()?.attachment(String::new(), String::new(), ifname);
         let path = target::plugin_path(self.path.as_deref());
 
-        let room = Room::enter()?;
         let mut report = Report::new(out, self.json);
         report.start(&net)?;
-        let outcome = Trial::new(&net, room, &path, &wanted).and_then(|mut trial| trial.run(&mut report));
+        let trial = Room::enter().and_then(|room| Trial::new(&net, room, &path, &wanted));
+        let outcome = trial.and_then(|mut trial| trial.run(&mut report));
         report.finish(outcome)
     }
 }

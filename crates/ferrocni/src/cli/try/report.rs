@@ -183,7 +183,7 @@ impl<'a> Report<'a> {
         }
         if self.as_json {
             self.out.json(&self.document)?;
-        } else if outcome.is_err() {
+        } else if outcome.is_err() && !self.document.steps.is_empty() {
             self.line("")?;
         }
         outcome
