@@ -141,28 +141,35 @@ impl Dispatcher<'_> {
     }
 
     /// Reads the parameters, judges them, and only then reads the configuration: a plugin started by hand must not
-    /// wait for input that it would refuse anyway. VERSION has no configuration.
+    /// wait for input that it would refuse anyway. VERSION has no configuration, and no parameters either.
     fn invocation(&mut self) -> Result<Invocation> {
-        let mut invocation = Invocation::default();
-        for parameter in Parameter::ALL {
-            *invocation.parameter_mut(parameter) = self.getenv(parameter.variable())?;
+        let mut invocation = Invocation { command: self.getenv("CNI_COMMAND")?, ..Invocation::default() };
+        let command = Command::known(&invocation.command);
+        if command == Some(Command::Version) {
+            return Ok(invocation);
         }
-        invocation.trace.traceparent = self.getenv("TRACEPARENT")?;
-        invocation.trace.tracestate = self.getenv("TRACESTATE")?;
-        invocation.trace.baggage = self.getenv("BAGGAGE")?;
+        for parameter in Parameter::ALL.into_iter().skip(1) {
+            *invocation.parameter_mut(parameter) = match self.getenv(parameter.variable()) {
+                Err(_) if command.is_some_and(|c| !c.reads(parameter)) => String::new(),
+                value => value?,
+            };
+        }
+        // Whoever traces has broken its own trace if this is no text, and nothing else.
+        invocation.trace.traceparent = self.getenv("TRACEPARENT").unwrap_or_default();
+        invocation.trace.tracestate = self.getenv("TRACESTATE").unwrap_or_default();
+        invocation.trace.baggage = self.getenv("BAGGAGE").unwrap_or_default();
         check_parameters(&invocation)?;
-        if invocation.command != Command::Version.as_str() {
-            let read = (&mut *self.stdin).take(MAX_CONFIG + 1).read_to_end(&mut invocation.config);
-            let length = read.map_err(|e| Error::new(Code::IO, format!("error reading from stdin: {e}")))?;
-            if length as u64 > MAX_CONFIG {
-                let text =
-                    format!("error reading from stdin: more than {} MiB of configuration", MAX_CONFIG >> 20);
-                return Err(Error::new(Code::IO, text));
-            }
+        let read = (&mut *self.stdin).take(MAX_CONFIG + 1).read_to_end(&mut invocation.config);
+        let length = read.map_err(|e| Error::new(Code::IO, format!("error reading from stdin: {e}")))?;
+        if length as u64 > MAX_CONFIG {
+            let text =
+                format!("error reading from stdin: more than {} MiB of configuration", MAX_CONFIG >> 20);
+            return Err(Error::new(Code::IO, text));
         }
         Ok(invocation)
     }
 
+    /// A variable; empty where it is not set.
     fn getenv(&self, name: &str) -> Result<String> {
         let Some(value) = (self.getenv)(name) else { return Ok(String::new()) };
         value.into_string().map_err(|value| {

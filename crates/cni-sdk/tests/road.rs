@@ -323,4 +323,21 @@ fn variables_that_are_no_text_are_refused() {
     };
     assert_eq!(dispatcher.plugin_main(&entry::<Moody>()), 1);
     assert!(String::from_utf8_lossy(&stdout).contains("CNI_NETNS is not UTF-8"));
+    // what the verb does not read may be anything
+    for (command, code) in [("VERSION", 0), ("STATUS", 1)] {
+        let junk = |name: &str| {
+            Some(OsString::from_vec(if name == "CNI_NETNS" { vec![0xff] } else { b"/x".to_vec() }))
+        };
+        let mut stdout = Vec::new();
+        let mut dispatcher = Dispatcher {
+            getenv: &|name| if name == "CNI_COMMAND" { Some(command.into()) } else { junk(name) },
+            stdin: &mut CONFIG.as_bytes(),
+            stdout: &mut stdout,
+            stderr: &mut io::sink(),
+            versions: Versions::default(),
+            program: &Program::default(),
+        };
+        assert_eq!(dispatcher.plugin_main(&entry::<Moody>()), code);
+        assert!(!String::from_utf8_lossy(&stdout).contains("UTF-8"), "{command}");
+    }
 }

@@ -121,6 +121,14 @@ impl Command {
             Parameter::Args | Parameter::NetnsOverride => false,
         }
     }
+
+    /// Whether the command looks at this parameter at all (spec §2, the tables of each operation's input).
+    pub const fn reads(self, parameter: Parameter) -> bool {
+        match self {
+            Command::Add | Command::Del | Command::Check => true,
+            Command::Gc | Command::Status | Command::Version => self.requires(parameter),
+        }
+    }
 }
 
 impl fmt::Display for Command {

@@ -9,6 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 
 use common::{BINARY, Done, command, list, plugin, run};
 use libtest_mimic::{Arguments, Trial};
@@ -28,14 +29,20 @@ enum User {
     Nobody,
 }
 
-/// A folder that everybody may read, with a copy of the binary: that of the build may be in somebody's home.
+/// A copy of the binary that everybody may read: that of the build may be in somebody's home.
+///
+/// It is made before there are threads. A thread that starts a program hands it, for a moment, the files that another
+/// thread is writing, and a file that is being written cannot be executed.
+static COPY: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder that everybody may read, with the binary in it.
 struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(BINARY, dir.path().join("ferrocni")).unwrap();
+        fs::hard_link(COPY.get().unwrap(), dir.path().join("ferrocni")).unwrap();
         Place(dir)
     }
 
@@ -58,6 +65,9 @@ impl Place {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = COPY.get_or_init(|| dir.path().join("ferrocni"));
+    fs::copy(BINARY, copy).unwrap();
     let skipped = std::env::var_os(SKIP).is_some_and(|value| value == "1");
     let can_be_nobody = rustix::process::getuid().is_root() && Path::new(SETPRIV).exists();
     type Test = (&'static str, fn(User));

@@ -4,7 +4,7 @@
 //! What a plugin before it made is passed through. CNI_IFNAME and CNI_ARGS are ignored, as the
 //! [reference](https://www.cni.dev/plugins/current/main/loopback/) does.
 
-use cni_sdk::{Add, AddResult, Check, Del, Doing, Error, Netns, Plugin, Result, Undo, steps};
+use cni_sdk::{Add, AddResult, Check, Del, Doing, Error, IpConfig, Netns, Plugin, Result, Undo, steps};
 
 /// loopback has no keys of its own.
 #[derive(Debug, serde::Deserialize)]
@@ -17,20 +17,16 @@ impl Plugin for Loopback {
         let container = Netns::open(&cx.netns)?;
         let lo = container.link("lo")?;
         if !lo.is_up() {
+            // Before it comes up, for IPv6 addresses do not survive that it goes down again.
+            refuse_foreign(&steps::addresses(&container, &lo)?)?;
             let reversal = container.clone();
             undo.push("lo up", move || Ok(reversal.set_down("lo")?));
             container.set_up(&lo)?;
         }
-        let mut found = steps::describe(&container, &lo);
         let addresses = steps::addresses(&container, &lo)?;
-        if let Some(foreign) = addresses.iter().find(|ip| !ip.address.addr().is_loopback()) {
-            let text = format!(
-                "loopback interface found with non-loopback address {:?}",
-                foreign.address.to_string()
-            );
-            return Err(Error::failed(text));
-        }
+        refuse_foreign(&addresses)?;
         let first = |v4: bool| addresses.iter().find(|ip| ip.address.addr().is_ipv4() == v4).cloned();
+        let mut found = steps::describe(&container, &lo);
         found.ips = [first(true), first(false)].into_iter().flatten().collect();
         Ok(cx.prev_result.clone().unwrap_or(found))
     }
@@ -43,5 +39,15 @@ impl Plugin for Loopback {
     fn check(&self, cx: &Check) -> Result<()> {
         let lo = Netns::open(&cx.netns)?.link("lo")?;
         if lo.is_up() { Ok(()) } else { Err(Error::failed("loopback interface is down")) }
+    }
+}
+
+/// An address that is not a loopback's says that somebody uses `lo` for something else.
+fn refuse_foreign(addresses: &[IpConfig]) -> Result<()> {
+    match addresses.iter().map(|ip| ip.address.addr()).find(|ip| !ip.is_loopback()) {
+        Some(ip) => {
+            Err(Error::failed(format!("loopback interface found with non-loopback address \"{ip}\"")))
+        }
+        None => Ok(()),
     }
 }
