@@ -10,3 +10,8 @@ pub mod interface;
 
 /// The plugins, one a row.
 pub static PLUGINS: [Entry; 1] = [entry::<interface::loopback::Loopback>()];
+
+/// What the guide tells runtimes is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+struct Embedding;
