@@ -155,8 +155,8 @@ cargo run --release -p bench -- {command}
 Each call is made as a runtime makes it: a new process, its parameters in the environment, its configuration on standard
 input. The time runs from just before the process is started until its output has been read to the end and it is gone.
 The three take turns, in changing order, {runs} times after a warm-up, in one run of one program, and each finds the
-container as new. The *floor* is a static program that makes the kernel do the same and nothing else: it reads no
-configuration and prints nothing.
+container as new. Their files were read from disk before, as on a node that has started, not just built. The *floor* is a
+static program that makes the kernel do the same and nothing else: it reads no configuration and prints nothing.
 
 {subjects}
 {machine}.
