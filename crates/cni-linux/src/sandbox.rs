@@ -31,13 +31,20 @@ pub fn enter_own_namespaces() -> Result<()> {
     check_single_threaded()?;
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     match unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWNS) {
-        Ok(()) => become_root(uid, gid)?,
+        // AppArmor may let the namespace be made and take its capabilities away.
+        Ok(()) => become_root(uid, gid).map_err(explained)?,
         Err(refused) => {
             let without_user = unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS);
             without_user.map_err(|_| Error::os(DOING, "", refused).with_hint(remedy(refused)))?;
         }
     }
-    keep_mounts_private()
+    keep_mounts_private().map_err(explained)
+}
+
+/// An error with the remedy for it.
+fn explained(error: Error) -> Error {
+    let refused = error.errno().unwrap_or(Errno::PERM);
+    error.with_hint(remedy(refused))
 }
 
 /// A user namespace can only be entered by a process with one thread, and the others would stay outside.
