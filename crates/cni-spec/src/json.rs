@@ -233,7 +233,11 @@ mod tests {
             error(r#"{"runtimeConfig":{"mtu":-1}}"#)
                 .contains("runtimeConfig.mtu: invalid value: integer `-1`")
         );
-        assert!(error("[]").starts_with("invalid type: sequence, expected struct Outer at line 1 column 1"));
+        assert_eq!(error("[]"), "invalid type: sequence, expected an object at line 1 column 1");
+        assert_eq!(
+            error(r#"{"sysctl":7}"#),
+            "sysctl: invalid type: integer `7`, expected an object at line 1 column 11"
+        );
     }
 
     #[test]

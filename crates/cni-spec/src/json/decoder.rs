@@ -198,12 +198,7 @@ impl<'de> Deserializer<'de> for GoLike<'de> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         let depth = self.inside()?;
-        let members = match self.text.as_bytes().first() {
-            Some(b'{') => once_a_field(self.members()?, fields),
-            _ if self.is_null() => Vec::new(),
-            // as a map, because as a struct serde would take an array for one
-            _ => return self.plain(|d| d.deserialize_map(visitor)),
-        };
+        let members = if self.is_null() { Vec::new() } else { once_a_field(self.members()?, fields) };
         visitor.visit_map(Fields { members: members.into_iter(), value: None, depth })
     }
 
@@ -290,7 +285,7 @@ impl<'de> Visitor<'de> for Members {
     type Value = Vec<Member<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
+        f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

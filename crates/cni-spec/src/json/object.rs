@@ -39,7 +39,7 @@ impl Object {
         if value.get() == "null" {
             // the one value that is no object and decodes all the same
             let (line, column) = place(&json[..json.iter().take_while(|b| b.is_ascii_whitespace()).count()]);
-            let message = "invalid type: null, expected a map".to_owned();
+            let message = "invalid type: null, expected an object".to_owned();
             return Err(DecodeError { path: String::new(), line, column, message });
         }
         decode_within(value.get(), json)
@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Object {
             type Value = Object;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
+                f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn only_objects_are_objects() {
         let error = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error("\n [1]"), "invalid type: sequence, expected a map at line 2 column 2");
-        assert_eq!(error("\n null"), "invalid type: null, expected a map at line 2 column 2");
+        assert_eq!(error("\n [1]"), "invalid type: sequence, expected an object at line 2 column 2");
+        assert_eq!(error("\n null"), "invalid type: null, expected an object at line 2 column 2");
         assert_eq!(error("{"), "unexpected end of JSON input at line 1 column 1");
     }
 }
