@@ -16,8 +16,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 ///
 /// Prints as `add link veth eth0: file exists (the kernel's extended acknowledgement)`. The words for error
 /// numbers are this crate's own table and do not depend on the C library.
+#[derive(Clone)]
 pub struct Error(Box<Report>);
 
+#[derive(Clone)]
 struct Report {
     doing: Cow<'static, str>,
     what: String,

@@ -10,6 +10,7 @@
 //! | [`Link`], [`LinkSpec`] | network interfaces: look up, make, change, delete |
 //! | [`Address`], [`AddressSpec`] | their addresses |
 //! | [`Route`], [`RouteSpec`] | routing table entries |
+//! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
 //! | [`Error`] | what was being done, to what, and the kernel's own words |
 //! | [`sandbox`] | namespaces of one's own, without privileges |
@@ -42,12 +43,14 @@ pub mod link;
 mod mac;
 mod netlink;
 pub mod netns;
+pub mod nftables;
 pub mod route;
 pub mod sandbox;
 mod scope;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod undo;
+mod wait;
 
 pub use address::{Address, AddressSpec};
 pub use error::{Errno, Error, Result};

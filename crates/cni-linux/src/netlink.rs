@@ -1,8 +1,11 @@
-//! One blocking rtnetlink socket: requests, acknowledgements, dumps.
+//! Blocking netlink sockets: requests, acknowledgements, dumps, transactions, and notifications.
 //!
 //! It knows how netlink talks (`netlink(7)`, `rtnetlink(7)`) and nothing about links or addresses: bodies come in
 //! encoded form from their modules, and replies go back to them as bytes. It never formats a message for humans.
 
+pub(crate) mod batch;
+pub(crate) mod encode;
+pub(crate) mod listen;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -10,7 +13,7 @@ use std::fmt;
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
 };
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
@@ -40,6 +43,54 @@ pub(crate) mod rtm {
     pub(crate) const GETRULE: u16 = 34;
     #[cfg(feature = "testing")]
     pub(crate) const GETQDISC: u16 = 38;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETTCLASS: u16 = 42;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETTFILTER: u16 = 46;
+    pub(crate) const GETVLAN: u16 = 114;
+}
+
+/// Message types of nf_tables, `include/uapi/linux/netfilter/nf_tables.h`, below their subsystem
+/// (`NFNL_SUBSYS_NFTABLES`, `include/uapi/linux/netfilter/nfnetlink.h`).
+pub(crate) mod nft {
+    const SUBSYSTEM: u16 = 10 << 8;
+    pub(crate) const NEWTABLE: u16 = SUBSYSTEM;
+    pub(crate) const DELTABLE: u16 = SUBSYSTEM | 2;
+    pub(crate) const NEWCHAIN: u16 = SUBSYSTEM | 3;
+    pub(crate) const DELCHAIN: u16 = SUBSYSTEM | 5;
+    pub(crate) const NEWRULE: u16 = SUBSYSTEM | 6;
+    pub(crate) const GETRULE: u16 = SUBSYSTEM | 7;
+    pub(crate) const DELRULE: u16 = SUBSYSTEM | 8;
+    pub(crate) const NEWSET: u16 = SUBSYSTEM | 9;
+    pub(crate) const DELSET: u16 = SUBSYSTEM | 11;
+    pub(crate) const NEWSETELEM: u16 = SUBSYSTEM | 12;
+    pub(crate) const GETSETELEM: u16 = SUBSYSTEM | 13;
+    pub(crate) const DELSETELEM: u16 = SUBSYSTEM | 14;
+}
+
+/// What the kernel calls a request, for tests that list them.
+#[cfg(feature = "testing")]
+fn message_name(kind: u16) -> &'static str {
+    match kind {
+        rtm::NEWLINK => "RTM_NEWLINK",
+        rtm::DELLINK => "RTM_DELLINK",
+        rtm::GETLINK => "RTM_GETLINK",
+        rtm::SETLINK => "RTM_SETLINK",
+        rtm::NEWADDR => "RTM_NEWADDR",
+        rtm::DELADDR => "RTM_DELADDR",
+        rtm::GETADDR => "RTM_GETADDR",
+        rtm::NEWROUTE => "RTM_NEWROUTE",
+        rtm::DELROUTE => "RTM_DELROUTE",
+        rtm::GETROUTE => "RTM_GETROUTE",
+        rtm::GETRULE => "RTM_GETRULE",
+        rtm::GETQDISC => "RTM_GETQDISC",
+        rtm::GETTCLASS => "RTM_GETTCLASS",
+        rtm::GETTFILTER => "RTM_GETTFILTER",
+        rtm::GETVLAN => "RTM_GETVLAN",
+        nft::GETRULE => "NFT_MSG_GETRULE",
+        nft::GETSETELEM => "NFT_MSG_GETSETELEM",
+        _ => "NLMSG_?",
+    }
 }
 
 /// One request, and the words for it should it fail.
@@ -96,9 +147,18 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket in the namespace of the calling thread.
+    /// Opens an rtnetlink socket in the namespace of the calling thread.
     pub(crate) fn open() -> std::io::Result<Socket> {
-        let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        Socket::of(NETLINK_ROUTE)
+    }
+
+    /// Opens an nfnetlink socket in the namespace of the calling thread.
+    pub(crate) fn open_netfilter() -> std::io::Result<Socket> {
+        Socket::of(NETLINK_NETFILTER)
+    }
+
+    fn of(protocol: isize) -> std::io::Result<Socket> {
+        let socket = netlink_sys::Socket::new(protocol)?;
         // Old kernels lack these. They only cost good error texts and filtering, which is checked again anyway.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
@@ -111,7 +171,7 @@ impl Socket {
     /// Every change made over rtnetlink passes here; this is the fault point of the tests.
     pub(crate) fn change(&mut self, request: &Request<'_>, how: Change) -> Result<()> {
         #[cfg(feature = "testing")]
-        crate::testing::fault::change(request.kind, request.doing, request.what)?;
+        crate::testing::fault::change(message_name(request.kind), request.doing, request.what)?;
         match self.exchange(request, NLM_F_ACK | how.flags(), &mut |_| ())? {
             Outcome::Complete => Ok(()),
             // The acknowledgement is lost, and with it whether the change was made.
@@ -150,7 +210,7 @@ impl Socket {
     ) -> Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             #[cfg(feature = "testing")]
-            crate::testing::fault::query(request.kind, request.doing, request.what);
+            crate::testing::fault::query(message_name(request.kind), request.doing, request.what);
             let mut found = Vec::new();
             let outcome = self.exchange(request, flags, &mut |body| found.extend(read(body)))?;
             if let Outcome::Complete = outcome {

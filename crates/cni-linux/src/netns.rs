@@ -1,10 +1,10 @@
 //! Network namespaces: open ones, new ones, and a thread inside one.
 //!
-//! Whoever calls is in the same namespace before and after, and no code but this file's runs in between. Requests go
-//! through a netlink socket, which belongs to the namespace that it was opened in; opening it there is the one thing for
-//! which the calling thread goes and comes back, because a thread of its own costs more than everything else that a small
-//! plugin does. Whatever else looks at the namespace of its thread (`/proc/sys`, `/dev/net/tun`, child processes)
-//! gets such a thread.
+//! Whoever calls is in the same namespace before and after, and no code but this crate's runs in between. Requests go
+//! through netlink sockets, which belong to the namespace that they were opened in. To open sockets there, and for
+//! `/proc/sys`, the calling thread goes and comes back, because a thread of its own costs more than everything else that
+//! a small plugin does. Whatever else looks at the namespace of its thread (`/dev/net/tun`, child processes, code that
+//! is not ours) gets such a thread.
 
 use std::fmt;
 use std::fs::File;
@@ -32,9 +32,10 @@ const NSFS_MAGIC: FsWord = 0x6e73_6673;
 /// does nothing else need not map megabytes.
 const SMALL_STACK: usize = 128 * 1024;
 
-/// An open network namespace: a descriptor, and one rtnetlink socket that was opened inside.
+/// An open network namespace: a descriptor, and one rtnetlink socket that was opened inside. An nfnetlink socket is
+/// opened there when it is first needed.
 ///
-/// Clones share both. The namespace lives at least as long as they do, even if nothing else refers to it.
+/// Clones share them. The namespace lives at least as long as they do, even if nothing else refers to it.
 #[derive(Clone)]
 #[doc(alias = "NetNS")]
 pub struct Netns(Arc<Open>);
@@ -45,6 +46,7 @@ struct Open {
     identity: (u64, u64),
     path: Option<PathBuf>,
     socket: Mutex<Socket>,
+    netfilter: Mutex<Option<Socket>>,
 }
 
 impl Netns {
@@ -152,6 +154,28 @@ impl Netns {
         self.0.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Holds one conversation with netfilter.
+    pub(crate) fn netfilter<T>(&self, talk: impl FnOnce(&mut Socket) -> Result<T>) -> Result<T> {
+        let mut socket = self.0.netfilter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = &mut *socket {
+            return talk(socket);
+        }
+        let opened = self.visit(Socket::open_netfilter)?;
+        let opened = opened.map_err(|err| Error::io("open netfilter socket in", self.to_string(), &err))?;
+        talk(socket.insert(opened))
+    }
+
+    /// Runs `work`, which is this crate's own and short, in the namespace: on the calling thread, if that may be.
+    pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let failed = |err: &std::io::Error| Error::io("visit netns", self.to_string(), err);
+        let own = File::open(OWN).map_err(|err| failed(&err))?;
+        if identity(&own).map_err(|err| failed(&err))? == self.0.identity {
+            return Ok(work());
+        }
+        let entered = inside(self.as_fd(), own, work).map_err(|err| failed(&err))?;
+        entered.map_err(|errno| Error::os("Error switching to ns", self.to_string(), errno))
+    }
+
     fn open_namespace(path: &Path) -> Result<Netns> {
         let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let namespace = opened.map_err(|errno| {
@@ -160,15 +184,19 @@ impl Netns {
         let failed = |err: &std::io::Error| Error::io("failed to open netns", format!("{path:?}"), err);
         let namespace = File::from(namespace);
         let identity = identity(&namespace).map_err(|err| failed(&err))?;
-        let socket = socket_inside(&namespace).map_err(|err| failed(&err))?.map_err(|errno| {
+        let own = File::open(OWN).map_err(|err| failed(&err))?;
+        let opened = inside(namespace.as_fd(), own, Socket::open).map_err(|err| failed(&err))?;
+        let socket = opened.map_err(|errno| {
             let cause = format!("Error switching to ns {}: {}", path.display(), errno_text(errno));
             failed_to_open(path, cause).with_errno(errno)
         })?;
+        let socket = socket.map_err(|err| failed(&err))?;
         Ok(Netns::assemble(namespace.into(), identity, Some(path.to_owned()), socket))
     }
 
     fn assemble(namespace: OwnedFd, identity: (u64, u64), path: Option<PathBuf>, socket: Socket) -> Netns {
-        Netns(Arc::new(Open { namespace, identity, path, socket: Mutex::new(socket) }))
+        let (socket, netfilter) = (Mutex::new(socket), Mutex::new(None));
+        Netns(Arc::new(Open { namespace, identity, path, socket, netfilter }))
     }
 }
 
@@ -221,27 +249,29 @@ fn identity(namespace: &File) -> std::io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Opens a netlink socket inside the namespace: `Err` if that is impossible, `Ok(Err)` if the namespace cannot be entered.
+/// Does `work` inside the namespace: `Err` if that is impossible, `Ok(Err)` if the namespace cannot be entered.
 ///
-/// The calling thread goes there and comes back. Before it goes it enters the namespace that it is in: the kernel
-/// asks the same capabilities for that as for coming back, so it says beforehand whether the way back is open. It may be
-/// closed for a process in a user namespace of its own that is still in the machine's network; a thread that need not come
-/// back goes in its place then.
-fn socket_inside(namespace: &File) -> std::io::Result<rustix::io::Result<Socket>> {
-    let own = File::open(OWN)?;
+/// The calling thread goes there and comes back to `own`, the namespace that it is in. Before it goes it enters that one:
+/// the kernel asks the same capabilities for that as for coming back, so it says beforehand whether the way back is open. It
+/// may be closed for a process in a user namespace of its own that is still in the machine's network; a thread that need
+/// not come back goes in its place then.
+fn inside<T: Send>(
+    namespace: BorrowedFd<'_>,
+    own: File,
+    work: impl FnOnce() -> T + Send,
+) -> std::io::Result<rustix::io::Result<T>> {
     if enter(own.as_fd()).is_err() {
-        return match on_a_thread(SMALL_STACK, || enter(namespace.as_fd()).map(|()| Socket::open()))? {
-            Ok(socket) => socket.map(Ok),
-            Err(errno) => Ok(Err(errno)),
-        };
+        #[cfg(feature = "testing")]
+        let work = crate::testing::fault::inherited(work);
+        return on_a_thread(SMALL_STACK, || enter(namespace).map(|()| work()));
     }
-    if let Err(errno) = enter(namespace.as_fd()) {
+    if let Err(errno) = enter(namespace) {
         return Ok(Err(errno));
     }
     let way_back = WayBack(own);
-    let socket = Socket::open();
+    let done = work();
     drop(way_back);
-    socket.map(Ok)
+    Ok(Ok(done))
 }
 
 /// Brings the thread back to its namespace when it is dropped, also by a panic.

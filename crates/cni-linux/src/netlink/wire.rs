@@ -115,6 +115,32 @@ pub(crate) fn digest(
     Progress::More
 }
 
+/// The acknowledgements in a datagram, up to anything malformed: the sequence number, and the "no" if it is one.
+pub(crate) fn acknowledgements(datagram: &[u8]) -> impl Iterator<Item = (u32, Option<Refusal>)> {
+    framed(datagram).filter(|(header, _)| header.kind == NLMSG_ERROR).map_while(|(header, body)| {
+        match acknowledged(header, body) {
+            Progress::Complete => Some((header.sequence, None)),
+            Progress::Refused(refusal) => Some((header.sequence, Some(refusal))),
+            Progress::More | Progress::Malformed => None,
+        }
+    })
+}
+
+/// The messages in a datagram, up to anything malformed: type and body.
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    framed(datagram).map(|(header, body)| (header.kind, body))
+}
+
+fn framed(datagram: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let header = Header::read(rest)?;
+        let body = rest.get(HEADER..header.length)?;
+        rest = rest.get(header.length.next_multiple_of(4)..).unwrap_or_default();
+        Some((header, body))
+    })
+}
+
 /// `struct nlmsgerr`: an error number, the header of the request, perhaps the request, perhaps attributes.
 fn acknowledged(header: Header, body: &[u8]) -> Progress {
     let Some(code) = u32_at(body, 0) else { return Progress::Malformed };

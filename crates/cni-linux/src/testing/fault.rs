@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::netlink::rtm;
 
 /// What became of work that was run with a fault in it.
 #[derive(Debug)]
@@ -73,11 +72,11 @@ impl fmt::Display for Recorded {
 }
 
 /// Every change of the kernel passes here before it is made, and fails here if a test wants it to.
-pub(crate) fn change(kind: u16, doing: &'static str, what: &dyn fmt::Display) -> Result<()> {
+pub(crate) fn change(message: &'static str, doing: &'static str, what: &dyn fmt::Display) -> Result<()> {
     let mut outcome = Ok(());
     for watcher in watchers() {
         let mut notes = watcher.notes();
-        notes.note(kind, doing, what, true);
+        notes.note(message, doing, what, true);
         notes.changes += 1;
         if notes.fail_at == Some(notes.changes) {
             outcome = Err(Error::injected(doing, what.to_string()));
@@ -87,9 +86,9 @@ pub(crate) fn change(kind: u16, doing: &'static str, what: &dyn fmt::Display) ->
 }
 
 /// Every question to the kernel passes here.
-pub(crate) fn query(kind: u16, doing: &'static str, what: &dyn fmt::Display) {
+pub(crate) fn query(message: &'static str, doing: &'static str, what: &dyn fmt::Display) {
     for watcher in watchers() {
-        watcher.notes().note(kind, doing, what, false);
+        watcher.notes().note(message, doing, what, false);
     }
 }
 
@@ -142,26 +141,8 @@ impl Watcher {
 }
 
 impl Notes {
-    fn note(&mut self, kind: u16, doing: &'static str, what: &dyn fmt::Display, change: bool) {
-        let (message, object) = (message_name(kind), what.to_string());
+    fn note(&mut self, message: &'static str, doing: &'static str, what: &dyn fmt::Display, change: bool) {
+        let object = what.to_string();
         self.requests.push(Recorded { message, doing, object, change });
-    }
-}
-
-fn message_name(kind: u16) -> &'static str {
-    match kind {
-        rtm::NEWLINK => "RTM_NEWLINK",
-        rtm::DELLINK => "RTM_DELLINK",
-        rtm::GETLINK => "RTM_GETLINK",
-        rtm::SETLINK => "RTM_SETLINK",
-        rtm::NEWADDR => "RTM_NEWADDR",
-        rtm::DELADDR => "RTM_DELADDR",
-        rtm::GETADDR => "RTM_GETADDR",
-        rtm::NEWROUTE => "RTM_NEWROUTE",
-        rtm::DELROUTE => "RTM_DELROUTE",
-        rtm::GETROUTE => "RTM_GETROUTE",
-        rtm::GETRULE => "RTM_GETRULE",
-        rtm::GETQDISC => "RTM_GETQDISC",
-        _ => "RTM_?",
     }
 }

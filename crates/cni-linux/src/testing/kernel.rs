@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use crate::link::spec::{LinkSpec, MacvlanMode, VethPeer};
 use crate::netns::Netns;
+use crate::nftables::{Family, Ruleset, Table};
 use crate::undo::Undo;
 
 /// Dummy links.
@@ -32,6 +33,11 @@ pub fn macvlan(netns: &Netns) -> Result<()> {
     let mut undo = Undo::new();
     let parent = netns.add_link(LinkSpec::veth("parent", VethPeer::new("other")), &mut undo)?;
     netns.add_link(LinkSpec::macvlan("probe", &parent, MacvlanMode::Bridge), &mut undo).map(|_link| ())
+}
+
+/// nf_tables, with or without programs.
+pub fn nftables(netns: &Netns) -> Result<()> {
+    netns.ensure_nft(&Ruleset::new().table(&Table::new(Family::Inet, "probe")))
 }
 
 /// The program `nft`, and a kernel that it works with.

@@ -12,6 +12,7 @@ mod harness;
 mod link;
 mod netlink;
 mod netns;
+mod nftables;
 mod route;
 mod sandbox;
 mod snapshot;
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         link::tests(),
         netlink::tests(),
         netns::tests(),
+        nftables::tests(),
         route::tests(),
         sandbox::tests(),
         snapshot::tests(),

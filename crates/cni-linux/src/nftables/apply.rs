@@ -1,0 +1,228 @@
+//! Talking to the kernel: transactions that can be repeated, and reading back what has an owner.
+//!
+//! Nothing is read before it is written, and no lock is held: the kernel makes one transaction after the other, and says
+//! of which object something is missing or in the way.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+
+use super::element::{Element, RawElement};
+use super::ruleset::{Removal, Ruleset, rule_body};
+use super::value::comment;
+use super::{Chain, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set};
+use crate::error::{Errno, Error, Result};
+use crate::netlink::batch::{Message, Refused};
+use crate::netlink::wire::attributes;
+use crate::netlink::{Request, Socket, nft};
+use crate::netns::Netns;
+use crate::undo::Undo;
+
+/// `struct nfgenmsg`, `include/uapi/linux/netfilter/nfnetlink.h`.
+const NFGENMSG: usize = 4;
+
+/// How often elements are tried to be added while others add and delete the same ones.
+const ATTEMPTS: usize = 8;
+
+/// How many deletions go into one transaction: the kernel answers each that it refuses, and has to keep the answers.
+const DELETIONS: usize = 100;
+
+/// A rule of a chain, as far as is needed to know whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedRule {
+    /// Its number, by which it can be [deleted](Removal::rule). It is never given again in this table.
+    pub handle: u64,
+    /// Whose it is.
+    pub comment: Option<String>,
+}
+
+impl Netns {
+    /// Makes what of the rule set is not there, in one transaction.
+    ///
+    /// It can be repeated, and any number of processes can do so at once. What is there and different is an error, but
+    /// for rules, which are replaced.
+    pub fn ensure_nft(&self, ruleset: &Ruleset) -> Result<()> {
+        let messages = ruleset.messages()?;
+        self.netfilter(|socket| socket.transact(messages)?.map_err(first))
+    }
+
+    /// Adds elements to a set or map, in one transaction, together with the rule set `shared` if that is not there
+    /// (`nft add element`).
+    ///
+    /// One request where the rule set is there. The elements are the caller's from then on: one of the same key that
+    /// somebody left behind is replaced. Pushes their deletion to `undo`.
+    pub fn add_nft_elements(
+        &self,
+        set: &Set<'_>,
+        elements: &[Element],
+        shared: &Ruleset,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let shared = shared.messages()?;
+        let mut additions = Vec::with_capacity(elements.len());
+        for element in elements {
+            let flags = NLM_F_CREATE | NLM_F_EXCL;
+            let addition = set.message(nft::NEWSETELEM, flags, "add element", element)?;
+            additions.push(Addition { addition, deletion: set.deletion(element)?, replaces: false });
+        }
+        if additions.is_empty() {
+            return self.ensure_nft_messages(shared);
+        }
+        self.netfilter(|socket| add(socket, &mut additions, shared))?;
+        let deletions: Vec<_> = additions.into_iter().map(|addition| addition.deletion).collect();
+        let netns = self.clone();
+        undo.push(format!("elements of {set}"), move || Ok(netns.delete(&deletions).map(|_deleted| ())?));
+        Ok(())
+    }
+
+    /// Deletes what is there, and says how much that was (`nft delete`).
+    ///
+    /// In one transaction if all of it is there, and not much more otherwise. What is not there, and what others refer
+    /// to, is no error and is passed over; other failures do not keep the rest from being deleted, and the first of them is
+    /// returned.
+    pub fn del_nft(&self, removal: &Removal) -> Result<usize> {
+        self.delete(removal.messages()?)
+    }
+
+    /// All elements of a set or map (`nft list set`). None if there is no such set.
+    pub fn nft_elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
+        let body = set.body();
+        let request = Request { kind: nft::GETSETELEM, body: &body, doing: "list elements of", what: set };
+        let listed = self.netfilter(|socket| socket.dump(&request, |body| Some(read_elements(body, set))));
+        let raw = none_if_gone(listed)?.into_iter().flatten().collect();
+        Ok(RawElement::assemble(raw, set))
+    }
+
+    /// The element with the key of this one, in a time that does not depend on how many there are (`nft get element`).
+    /// Of a set that takes no [intervals](Set::interval).
+    pub fn nft_element(&self, set: &Set<'_>, element: &Element) -> Result<Option<Element>> {
+        let mut asked = set.deletion(element)?;
+        asked.what = format!("{element} of {set}");
+        let request =
+            Request { kind: nft::GETSETELEM, body: &asked.body, doing: "look up element", what: &asked.what };
+        match self.netfilter(|socket| socket.get(&request, |body| Some(read_elements(body, set)))) {
+            Ok(raw) => Ok(RawElement::assemble(raw, set).into_iter().next()),
+            Err(gone) if gone.is_gone() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rules of a chain (`nft --handle list chain`). None if there is no such chain.
+    pub fn nft_rules(&self, chain: &Chain<'_>) -> Result<Vec<ListedRule>> {
+        let body = rule_body(chain);
+        let request = Request { kind: nft::GETRULE, body: &body, doing: "list rules of", what: chain };
+        none_if_gone(self.netfilter(|socket| socket.dump(&request, read_rule)))
+    }
+
+    fn ensure_nft_messages(&self, messages: &[Message]) -> Result<()> {
+        self.netfilter(|socket| socket.transact(messages)?.map_err(first))
+    }
+
+    /// Deletes what is there of these.
+    fn delete(&self, deletions: &[Message]) -> Result<usize> {
+        let (mut deleted, mut failed) = (0, None);
+        for chunk in deletions.chunks(DELETIONS) {
+            let (count, failure) = self.netfilter(|socket| Ok(delete(socket, chunk)))?;
+            deleted += count;
+            failed = failed.or(failure);
+        }
+        failed.map_or(Ok(deleted), Err)
+    }
+}
+
+/// An element to be added, and how to get rid of it.
+struct Addition {
+    addition: Message,
+    deletion: Message,
+    /// There is one of the same key, which goes first.
+    replaces: bool,
+}
+
+/// Adds the elements, with what the kernel says they lack and without what it says is in their way.
+fn add(socket: &mut Socket, additions: &mut [Addition], shared: &[Message]) -> Result<()> {
+    let mut with_shared = false;
+    for attempt in 1.. {
+        let mut batch: Vec<Message> = if with_shared { shared.to_vec() } else { Vec::new() };
+        // Which addition each message is for, and whether it is its deletion that goes before.
+        let mut parts = vec![None; batch.len()];
+        for (nth, addition) in additions.iter().enumerate() {
+            if addition.replaces {
+                batch.push(addition.deletion.clone());
+                parts.push(Some((nth, true)));
+            }
+            batch.push(addition.addition.clone());
+            parts.push(Some((nth, false)));
+        }
+        let Err(refused) = socket.transact(&batch)? else { return Ok(()) };
+        for Refused { nth, error } in refused {
+            match (parts[nth], error.errno()) {
+                _ if attempt == ATTEMPTS => return Err(error),
+                // Somebody else deleted it.
+                (Some((nth, true)), Some(Errno::NOENT)) => additions[nth].replaces = false,
+                (Some((nth, false)), Some(Errno::EXIST)) if !additions[nth].replaces => {
+                    additions[nth].replaces = true;
+                }
+                (Some((_, false)), Some(Errno::NOENT)) if !with_shared && !shared.is_empty() => {
+                    with_shared = true;
+                    // The set is new: what is in the way of the others is in its predecessor.
+                    break;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what can be, and returns how much that was, and the first failure that is none of the expected.
+fn delete(socket: &mut Socket, deletions: &[Message]) -> (usize, Option<Error>) {
+    let (mut left, mut failed) = (deletions.to_vec(), None);
+    while !left.is_empty() {
+        let refused = match socket.transact(&left) {
+            Ok(Ok(())) => break,
+            Ok(Err(refused)) => refused,
+            Err(error) => return (0, Some(failed.unwrap_or(error))),
+        };
+        let mut nth = 0;
+        left.retain(|_| {
+            nth += 1;
+            !refused.iter().any(|refused| refused.nth == nth - 1)
+        });
+        let unexpected = |error: &Error| !error.is_gone() && error.errno() != Some(Errno::BUSY);
+        failed = failed.or(refused.into_iter().map(|refused| refused.error).find(unexpected));
+    }
+    (left.len(), failed)
+}
+
+/// The kernel's answers are in the order of the changes; what follows the first is often its consequence.
+fn first(refused: Vec<Refused>) -> Error {
+    let mut refused = refused.into_iter().map(|refused| refused.error);
+    refused.next().unwrap_or_else(|| Error::os("commit", "", Errno::PROTO))
+}
+
+fn none_if_gone<T>(listed: Result<Vec<T>>) -> Result<Vec<T>> {
+    match listed {
+        Err(gone) if gone.is_gone() => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// Reads the body of an `NFT_MSG_NEWSETELEM` message.
+fn read_elements(body: &[u8], set: &Set<'_>) -> Vec<RawElement> {
+    let lists = attributes(body.get(NFGENMSG..).unwrap_or_default());
+    let elements =
+        lists.filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS).flat_map(|(_, list)| attributes(list));
+    elements.filter_map(|(_, element)| RawElement::read(element, set)).collect()
+}
+
+/// Reads the body of an `NFT_MSG_NEWRULE` message.
+fn read_rule(body: &[u8]) -> Option<ListedRule> {
+    let mut rule = ListedRule { handle: 0, comment: None };
+    for (kind, value) in attributes(body.get(NFGENMSG..)?) {
+        match kind {
+            NFTA_RULE_HANDLE => rule.handle = value.try_into().ok().map(u64::from_be_bytes)?,
+            NFTA_RULE_USERDATA => rule.comment = comment(value),
+            _ => {}
+        }
+    }
+    Some(rule)
+}
