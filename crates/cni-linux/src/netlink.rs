@@ -59,9 +59,14 @@ pub(crate) mod nft {
     pub(crate) const NEWCHAIN: u16 = SUBSYSTEM | 3;
     pub(crate) const DELCHAIN: u16 = SUBSYSTEM | 5;
     pub(crate) const NEWRULE: u16 = SUBSYSTEM | 6;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETTABLE: u16 = SUBSYSTEM | 1;
+    #[cfg(feature = "testing")]
+    pub(crate) const GETCHAIN: u16 = SUBSYSTEM | 4;
     pub(crate) const GETRULE: u16 = SUBSYSTEM | 7;
     pub(crate) const DELRULE: u16 = SUBSYSTEM | 8;
     pub(crate) const NEWSET: u16 = SUBSYSTEM | 9;
+    pub(crate) const GETSET: u16 = SUBSYSTEM | 10;
     pub(crate) const DELSET: u16 = SUBSYSTEM | 11;
     pub(crate) const NEWSETELEM: u16 = SUBSYSTEM | 12;
     pub(crate) const GETSETELEM: u16 = SUBSYSTEM | 13;
@@ -87,7 +92,10 @@ fn message_name(kind: u16) -> &'static str {
         rtm::GETTCLASS => "RTM_GETTCLASS",
         rtm::GETTFILTER => "RTM_GETTFILTER",
         rtm::GETVLAN => "RTM_GETVLAN",
+        nft::GETTABLE => "NFT_MSG_GETTABLE",
+        nft::GETCHAIN => "NFT_MSG_GETCHAIN",
         nft::GETRULE => "NFT_MSG_GETRULE",
+        nft::GETSET => "NFT_MSG_GETSET",
         nft::GETSETELEM => "NFT_MSG_GETSETELEM",
         _ => "NLMSG_?",
     }

@@ -55,6 +55,8 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
 const NFTA_RULE_USERDATA: u16 = 7;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -224,6 +226,9 @@ impl<'a> Set<'a> {
     }
 
     /// A map from these to what becomes of the packet (`type ipv4_addr : verdict`).
+    ///
+    /// To add an element that jumps, or goes, to a chain costs the more the more are in it: the kernel goes through all of
+    /// them to see that no packet can go round in circles.
     pub const fn verdict_map(table: Table<'a>, name: &'a str, key: &'a [Type]) -> Set<'a> {
         Set { table, name, key, data: Data::Verdict, interval: false }
     }
@@ -248,6 +253,13 @@ impl<'a> Set<'a> {
             Data::Values(values) => format!("{} : {}", names(self.key), names(values)),
             Data::Verdict => format!("{} : verdict", names(self.key)),
         }
+    }
+
+    /// The body of a message about the set itself.
+    fn named(&self) -> Body {
+        let mut body = self.table.body();
+        body.text(NFTA_SET_TABLE, self.table.name).text(NFTA_SET_NAME, self.name);
+        body
     }
 
     /// The body of a message about its elements.

@@ -1,7 +1,11 @@
 //! Talking to the kernel: transactions that can be repeated, and reading back what has an owner.
 //!
-//! Nothing is read before it is written, and no lock is held: the kernel makes one transaction after the other, and says
-//! of which object something is missing or in the way.
+//! No lock is held: the kernel makes one transaction after the other, and says of which object something is missing or in
+//! the way. But to take back a transaction it waits for all processors (`synchronize_rcu` in `__nf_tables_abort`), some
+//! milliseconds, and lets nobody else in meanwhile. So it is asked first, in a few microseconds, whether what a transaction
+//! depends on is there; only who loses a race pays.
+
+use std::fmt::Display;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
@@ -11,6 +15,7 @@ use super::value::comment;
 use super::{Chain, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set};
 use crate::error::{Errno, Error, Result};
 use crate::netlink::batch::{Message, Refused};
+use crate::netlink::encode::Body;
 use crate::netlink::wire::attributes;
 use crate::netlink::{Request, Socket, nft};
 use crate::netns::Netns;
@@ -48,8 +53,8 @@ impl Netns {
     /// Adds elements to a set or map, in one transaction, together with the rule set `shared` if that is not there
     /// (`nft add element`).
     ///
-    /// One request where the rule set is there. The elements are the caller's from then on: one of the same key that
-    /// somebody left behind is replaced. Pushes their deletion to `undo`.
+    /// One question and one transaction; the rule set counts as there if the set is. The elements are the caller's from
+    /// then on: one of the same key that somebody left behind is replaced. Pushes their deletion to `undo`.
     pub fn add_nft_elements(
         &self,
         set: &Set<'_>,
@@ -67,7 +72,10 @@ impl Netns {
         if additions.is_empty() {
             return self.ensure_nft_messages(shared);
         }
-        self.netfilter(|socket| add(socket, &mut additions, shared))?;
+        self.netfilter(|socket| {
+            let is_there = shared.is_empty() || is_there(socket, nft::GETSET, &set.named(), set)?;
+            add(socket, &mut additions, shared, !is_there)
+        })?;
         let deletions: Vec<_> = additions.into_iter().map(|addition| addition.deletion).collect();
         let netns = self.clone();
         undo.push(format!("elements of {set}"), move || Ok(netns.delete(&deletions).map(|_deleted| ())?));
@@ -76,8 +84,8 @@ impl Netns {
 
     /// Deletes what is there, and says how much that was (`nft delete`).
     ///
-    /// In one transaction if all of it is there, and not much more otherwise. What is not there, and what others refer
-    /// to, is no error and is passed over; other failures do not keep the rest from being deleted, and the first of them is
+    /// One question for each, and one transaction for all that are there. What is not there, and what others refer to, is
+    /// no error and is passed over; other failures do not keep the rest from being deleted, and the first of them is
     /// returned.
     pub fn del_nft(&self, removal: &Removal) -> Result<usize> {
         self.delete(removal.messages()?)
@@ -121,7 +129,16 @@ impl Netns {
     fn delete(&self, deletions: &[Message]) -> Result<usize> {
         let (mut deleted, mut failed) = (0, None);
         for chunk in deletions.chunks(DELETIONS) {
-            let (count, failure) = self.netfilter(|socket| Ok(delete(socket, chunk)))?;
+            let (count, failure) = self.netfilter(|socket| {
+                let mut found = Vec::with_capacity(chunk.len());
+                for message in chunk {
+                    // The kernel numbers them so: new, get, delete.
+                    if is_there(socket, message.kind - 1, &message.body, &message.what)? {
+                        found.push(message.clone());
+                    }
+                }
+                Ok(delete(socket, found))
+            })?;
             deleted += count;
             failed = failed.or(failure);
         }
@@ -138,8 +155,12 @@ struct Addition {
 }
 
 /// Adds the elements, with what the kernel says they lack and without what it says is in their way.
-fn add(socket: &mut Socket, additions: &mut [Addition], shared: &[Message]) -> Result<()> {
-    let mut with_shared = false;
+fn add(
+    socket: &mut Socket,
+    additions: &mut [Addition],
+    shared: &[Message],
+    mut with_shared: bool,
+) -> Result<()> {
     for attempt in 1.. {
         let mut batch: Vec<Message> = if with_shared { shared.to_vec() } else { Vec::new() };
         // Which addition each message is for, and whether it is its deletion that goes before.
@@ -174,8 +195,8 @@ fn add(socket: &mut Socket, additions: &mut [Addition], shared: &[Message]) -> R
 }
 
 /// Deletes what can be, and returns how much that was, and the first failure that is none of the expected.
-fn delete(socket: &mut Socket, deletions: &[Message]) -> (usize, Option<Error>) {
-    let (mut left, mut failed) = (deletions.to_vec(), None);
+fn delete(socket: &mut Socket, mut left: Vec<Message>) -> (usize, Option<Error>) {
+    let mut failed = None;
     while !left.is_empty() {
         let refused = match socket.transact(&left) {
             Ok(Ok(())) => break,
@@ -191,6 +212,15 @@ fn delete(socket: &mut Socket, deletions: &[Message]) -> (usize, Option<Error>) 
         failed = failed.or(refused.into_iter().map(|refused| refused.error).find(unexpected));
     }
     (left.len(), failed)
+}
+
+/// Asks whether an object is there, with a message of a kind that gets it.
+fn is_there(socket: &mut Socket, kind: u16, body: &Body, what: &dyn Display) -> Result<bool> {
+    match socket.get(&Request { kind, body, doing: "look up", what }, |_| Some(())) {
+        Ok(()) => Ok(true),
+        Err(gone) if gone.is_gone() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The kernel's answers are in the order of the changes; what follows the first is often its consequence.

@@ -26,8 +26,6 @@ const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_SET_TABLE: u16 = 1;
-const NFTA_SET_NAME: u16 = 2;
 const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_SET_KEY_TYPE: u16 = 4;
 const NFTA_SET_KEY_LEN: u16 = 5;
@@ -96,8 +94,7 @@ impl Ruleset {
 
     /// The set or map is there (`nft add set`).
     pub fn set(self, set: &Set<'_>) -> Ruleset {
-        let mut body = set.table.body();
-        body.text(NFTA_SET_TABLE, set.table.name).text(NFTA_SET_NAME, set.name);
+        let mut body = set.named();
         body.be32(NFTA_SET_FLAGS, set.flags());
         body.be32(NFTA_SET_KEY_TYPE, type_number(set.key)).be32(NFTA_SET_KEY_LEN, length(set.key));
         match set.data {
@@ -209,9 +206,7 @@ impl Removal {
 
     /// The set or map with its elements, unless a rule refers to it (`nft delete set`).
     pub fn set(self, set: &Set<'_>) -> Removal {
-        let mut body = set.table.body();
-        body.text(NFTA_SET_TABLE, set.table.name).text(NFTA_SET_NAME, set.name);
-        self.with(nft::DELSET, body, set.to_string())
+        self.with(nft::DELSET, set.named(), set.to_string())
     }
 
     /// The table with all that is in it (`nft delete table`).

@@ -14,7 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![
         nft_prints_it_and_loads_it_again => [kernel::nft],
         what_is_there_already_stays_as_it_is => [kernel::nft],
-        an_element_is_one_request_once_the_rest_is_there => [kernel::nftables],
+        an_element_is_one_question_and_one_transaction => [kernel::nftables],
         a_hundred_at_once_make_the_same_table => [kernel::nftables],
         thousands_of_elements_at_once_are_all_added => [kernel::nftables],
         elements_are_read_with_their_owners => [kernel::nftables],
@@ -33,7 +33,8 @@ pub(crate) fn tests() -> Vec<Test> {
 const TABLE: Table<'_> = Table::new(Family::Inet, "t");
 const PAIRS: Set<'_> = Set::new(TABLE, "pairs", &[Type::Ifname, Type::EtherAddr]);
 const POSTROUTING: Chain<'_> = Chain::base(TABLE, "postrouting", Kind::Nat, Hook::Postrouting, 100);
-const SOURCES: Set<'_> = Set::verdict_map(TABLE, "sources", &[Type::Ipv4Addr]);
+const SOURCES: Set<'_> = Set::new(TABLE, "sources", &[Type::Ipv4Addr]);
+const VERDICTS: Set<'_> = Set::verdict_map(TABLE, "verdicts", &[Type::Ipv4Addr]);
 const CHECKS: Chain<'_> = Chain::new(TABLE, "checks");
 
 fn ip(text: &str) -> Value {
@@ -44,23 +45,20 @@ fn net(text: &str) -> Value {
     Value::Net(text.parse().expect("a network"))
 }
 
-/// A small rule set: every source has a chain that it goes to.
+/// A small rule set: sources are masqueraded, unless they stay in their network.
 fn shared() -> Ruleset {
     let rules = [
         Rule::new().is(Field::Ip4Destination, net("10.1.0.0/16")).verdict(Verdict::Return),
         Rule::new().masquerade(),
     ];
-    Ruleset::new()
-        .table(&TABLE)
-        .set(&SOURCES)
-        .chain(&CHECKS)
-        .rules(&CHECKS, rules)
-        .chain(&POSTROUTING)
-        .rules(&POSTROUTING, [Rule::new().verdict_map(&[Field::Ip4Source], "sources")])
+    Ruleset::new().table(&TABLE).set(&SOURCES).chain(&CHECKS).rules(&CHECKS, rules).chain(&POSTROUTING).rules(
+        &POSTROUTING,
+        [Rule::new().is_in(&[Field::Ip4Source], "sources").verdict(Verdict::Goto("checks".into()))],
+    )
 }
 
 fn source(address: &str) -> Element {
-    Element::new([ip(address)]).verdict(Verdict::Goto("checks".into())).comment(format!("owner of {address}"))
+    Element::new([ip(address)]).comment(format!("owner of {address}"))
 }
 
 /// What `nft` prints in the namespace, and that it does not mind being given the input.
@@ -182,24 +180,21 @@ fn what_is_there_already_stays_as_it_is(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-fn an_element_is_one_request_once_the_rest_is_there(sandbox: &Sandbox) -> Result<()> {
+fn an_element_is_one_question_and_one_transaction(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
     let mut requests = |address: &str| {
         let (added, requests) =
             record(|| host.add_nft_elements(&SOURCES, &[source(address)], &shared(), &mut undo));
         added.map(|()| requests.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
-    let first = requests("10.1.0.1")?;
-    let element = "NFNL_MSG_BATCH commit add element 10.1.0.1 : goto checks to map inet t sources";
-    assert_eq!((first.len(), first[0].as_str()), (2, element), "the first finds out that there is nothing");
-    let everything = "NFNL_MSG_BATCH commit add table inet t, add map inet t sources, add chain inet t checks, \
+    let everything = "NFNL_MSG_BATCH commit add table inet t, add set inet t sources, add chain inet t checks, \
                       flush chain inet t checks, add rule to chain inet t checks, add rule to chain inet t checks, \
                       add chain inet t postrouting, flush chain inet t postrouting, \
-                      add rule to chain inet t postrouting, \
-                      add element 10.1.0.1 : goto checks to map inet t sources";
-    assert_eq!(first[1], everything);
+                      add rule to chain inet t postrouting, add element 10.1.0.1 to set inet t sources";
+    assert_eq!(requests("10.1.0.1")?, ["NFT_MSG_GETSET look up set inet t sources", everything]);
     for nth in 2..=20 {
-        assert_eq!(requests(&format!("10.1.0.{nth}"))?.len(), 1);
+        let one = format!("NFNL_MSG_BATCH commit add element 10.1.0.{nth} to set inet t sources");
+        assert_eq!(requests(&format!("10.1.0.{nth}"))?, ["NFT_MSG_GETSET look up set inet t sources", &one]);
     }
     assert_eq!(host.nft_elements(&SOURCES)?.len(), 20);
     undo.run().unwrap();
@@ -256,8 +251,7 @@ fn elements_are_read_with_their_owners(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
     assert!(host.nft_elements(&SOURCES)?.is_empty(), "there is no such table");
     assert_eq!(host.nft_element(&SOURCES, &source("10.1.0.1"))?, None);
-    let elements =
-        [source("10.1.0.1"), source("10.1.0.2"), Element::new([ip("10.1.0.3")]).verdict(Verdict::Drop)];
+    let elements = [source("10.1.0.1"), source("10.1.0.2"), Element::new([ip("10.1.0.3")])];
     host.add_nft_elements(&SOURCES, &elements, &shared(), &mut undo)?;
     let mut read = host.nft_elements(&SOURCES)?;
     read.sort_by_key(ToString::to_string);
@@ -283,7 +277,7 @@ fn elements_are_read_with_their_owners(sandbox: &Sandbox) -> Result<()> {
 fn what_somebody_left_behind_is_replaced(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
     let address = || Element::new([ip("10.1.0.1")]);
-    let (old, new) = (address().verdict(Verdict::Drop).comment("old"), source("10.1.0.1"));
+    let (old, new) = (address().comment("old"), source("10.1.0.1"));
     host.add_nft_elements(&SOURCES, &[old], &shared(), &mut undo)?;
     undo.keep();
     let mut undo = Undo::new();
@@ -298,11 +292,10 @@ fn what_somebody_left_behind_is_replaced(sandbox: &Sandbox) -> Result<()> {
     undo.run().unwrap();
     assert!(host.nft_elements(&SOURCES)?.is_empty());
     // What is shared is not replaced: it would be somebody's.
-    let drop = address().verdict(Verdict::Drop);
-    host.ensure_nft(&Ruleset::new().element(&SOURCES, &drop))?;
-    host.ensure_nft(&Ruleset::new().element(&SOURCES, &drop))?;
-    let error =
-        host.ensure_nft(&Ruleset::new().element(&SOURCES, &address().verdict(Verdict::Accept))).unwrap_err();
+    let verdict = |verdict| Ruleset::new().set(&VERDICTS).element(&VERDICTS, &address().verdict(verdict));
+    host.ensure_nft(&verdict(Verdict::Drop))?;
+    host.ensure_nft(&verdict(Verdict::Drop))?;
+    let error = host.ensure_nft(&verdict(Verdict::Accept)).unwrap_err();
     assert!(error.is_exists(), "{error}");
     Ok(())
 }
@@ -314,10 +307,10 @@ fn undoing_deletes_the_elements_alone(sandbox: &Sandbox) -> Result<()> {
     undo.keep();
     let mut undo = Undo::new();
     host.add_nft_elements(&SOURCES, &[source("10.1.0.2"), source("10.1.0.3")], &shared(), &mut undo)?;
-    assert_eq!(undo.names(), ["elements of map inet t sources"]);
+    assert_eq!(undo.names(), ["elements of set inet t sources"]);
     let (undone, requests) = record(|| undo.run());
     undone.unwrap();
-    assert_eq!(requests.len(), 1);
+    assert_eq!(requests.iter().filter(|request| request.change).count(), 1);
     assert_eq!(host.nft_elements(&SOURCES)?, [source("10.1.0.1")]);
     assert_eq!(host.nft_rules(&CHECKS)?.len(), 2);
     Ok(())
@@ -330,11 +323,26 @@ fn deleting_what_is_not_there_is_no_error(sandbox: &Sandbox) -> Result<()> {
         .element(&SOURCES, &source("10.1.0.2"))
         .rule(&CHECKS, 4711)
         .chain(&Chain::new(TABLE, "nobody"))
-        .set(&PAIRS);
-    assert_eq!(host.del_nft(&removal)?, 0);
+        .set(&PAIRS)
+        .table(&BRIDGE);
+    let (deleted, requests) = record(|| host.del_nft(&removal));
+    let asked: Vec<_> = requests.iter().map(ToString::to_string).collect();
+    let expected = [
+        "NFT_MSG_GETSETELEM look up 10.1.0.1 from set inet t sources",
+        "NFT_MSG_GETSETELEM look up 10.1.0.2 from set inet t sources",
+        "NFT_MSG_GETRULE look up rule 4711 of chain inet t checks",
+        "NFT_MSG_GETCHAIN look up chain inet t nobody",
+        "NFT_MSG_GETSET look up set inet t pairs",
+        "NFT_MSG_GETTABLE look up table bridge b",
+    ];
+    assert_eq!((deleted?, asked), (0, expected.map(str::to_owned).to_vec()));
     host.add_nft_elements(&SOURCES, &[source("10.1.0.2")], &shared(), &mut undo)?;
     let (deleted, requests) = record(|| host.del_nft(&removal));
-    assert_eq!((deleted?, requests.len()), (1, 2));
+    let changes: Vec<_> = requests.iter().filter(|request| request.change).map(ToString::to_string).collect();
+    assert_eq!(
+        (deleted?, changes),
+        (1, vec!["NFNL_MSG_BATCH commit delete element 10.1.0.2 from set inet t sources".into()])
+    );
     assert_eq!(host.del_nft(&removal)?, 0);
     assert_eq!(host.del_nft(&Removal::new())?, 0);
     undo.run().unwrap();
@@ -346,17 +354,19 @@ fn deleting_what_is_not_there_is_no_error(sandbox: &Sandbox) -> Result<()> {
 /// The last one out takes the chain with it.
 fn what_others_refer_to_stays(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
-    host.add_nft_elements(&SOURCES, &[source("10.1.0.1"), source("10.1.0.2")], &shared(), &mut undo)?;
+    let goes = |address| Element::new([ip(address)]).verdict(Verdict::Goto("mine".into()));
+    let mine = Chain::new(TABLE, "mine");
+    let shared = Ruleset::new().table(&TABLE).chain(&mine).set(&VERDICTS);
+    let rule = Rule::new().verdict_map(&[Field::Ip4Source], "verdicts");
+    let shared = shared.chain(&POSTROUTING).rules(&POSTROUTING, [rule]);
+    host.add_nft_elements(&VERDICTS, &[goes("10.1.0.1"), goes("10.1.0.2")], &shared, &mut undo)?;
     undo.keep();
-    let leave = |address| Removal::new().element(&SOURCES, &source(address)).chain(&CHECKS);
+    let leave = |address| Removal::new().element(&VERDICTS, &goes(address)).chain(&mine);
     assert_eq!(host.del_nft(&leave("10.1.0.1"))?, 1);
-    assert_eq!(host.nft_rules(&CHECKS)?.len(), 2);
-    assert_eq!(host.del_nft(&Removal::new().set(&SOURCES))?, 0, "a rule refers to it");
-    let (left, requests) = record(|| host.del_nft(&leave("10.1.0.2")));
-    assert_eq!((left?, requests.len()), (2, 1));
-    assert!(host.nft_rules(&CHECKS)?.is_empty());
-    let error = host.ensure_nft(&Ruleset::new().rules(&CHECKS, [])).unwrap_err();
-    assert!(error.is_gone(), "the chain itself is gone: {error}");
+    assert_eq!(host.del_nft(&Removal::new().set(&VERDICTS))?, 0, "a rule refers to it");
+    assert_eq!(host.nft_elements(&VERDICTS)?, [goes("10.1.0.2")]);
+    assert_eq!(host.del_nft(&leave("10.1.0.2"))?, 2);
+    assert_eq!(host.del_nft(&Removal::new().chain(&mine))?, 0, "it is gone");
     Ok(())
 }
 
@@ -369,7 +379,8 @@ fn many_deletions_are_made_in_parts(sandbox: &Sandbox) -> Result<()> {
         .step_by(2)
         .fold(Removal::new(), |removal, element| removal.element(&SOURCES, element));
     let (deleted, requests) = record(|| host.del_nft(&every_other));
-    assert_eq!((deleted?, requests.len()), (125, 2));
+    let changes = requests.iter().filter(|request| request.change).count();
+    assert_eq!((deleted?, changes), (125, 2));
     assert_eq!(host.nft_elements(&SOURCES)?.len(), 125);
     undo.run().unwrap();
     assert!(host.nft_elements(&SOURCES)?.is_empty());
@@ -415,27 +426,21 @@ fn refusals_name_the_object(sandbox: &Sandbox) -> Result<()> {
     );
     assert!(host.nft_rules(&CHECKS)?.is_empty(), "nothing of the transaction was made");
     let element = Element::new([ip("10.1.0.1")]).verdict(Verdict::Goto("nosuch".into()));
-    let error = host.add_nft_elements(&SOURCES, &[element], &shared(), &mut Undo::new()).unwrap_err();
-    assert!(
-        error.to_string().starts_with(
-            "add element 10.1.0.1 : goto nosuch to map inet t sources: no such file or directory"
-        ),
-        "{error}"
-    );
+    let added = host.add_nft_elements(&VERDICTS, &[element], &shared().set(&VERDICTS), &mut Undo::new());
+    let expected = "add element 10.1.0.1 : goto nosuch to map inet t verdicts: no such file or directory";
+    assert!(added.as_ref().unwrap_err().to_string().starts_with(expected), "{added:?}");
     host.ensure_nft(&shared())?;
     let filter = Chain::base(TABLE, "postrouting", Kind::Filter, Hook::Postrouting, 100);
     let error = refused(Ruleset::new().chain(&filter));
     assert!(error.to_string().starts_with("add chain inet t postrouting: "), "{error}");
     let unsaid = shared().rules(&CHECKS, [Rule::new().comment("x".repeat(200))]);
     assert!(refused(unsaid).to_string().ends_with("longer than 128 octets"));
-    let odd = Element::new([ip("fd00::1")]).verdict(Verdict::Drop);
+    let odd = Element::new([ip("fd00::1")]);
     assert_eq!(
         host.add_nft_elements(&SOURCES, &[odd], &shared(), &mut Undo::new()).unwrap_err().to_string(),
-        "write element fd00::1 : drop in map inet t sources: not of type ipv4_addr : verdict"
+        "write element fd00::1 in set inet t sources: not of type ipv4_addr"
     );
-    // Nobody may write here but its owner.
-    assert_eq!(host.ensure_nft(&shared()).map_err(|error| error.to_string()), Ok(()));
-    Ok(())
+    host.ensure_nft(&shared())
 }
 
 fn every_change_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
