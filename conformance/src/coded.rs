@@ -3,6 +3,7 @@
 //! Everything that can be said in `cases/` is said there.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -87,7 +88,9 @@ fn stages(subject: &Subject, count: usize) -> Result<Vec<Stage>, Failure> {
 /// Runs everything on threads of their own; the first failure counts.
 fn at_once<F: FnOnce() -> Result<(), Failure> + Send>(work: impl Iterator<Item = F>) -> Result<(), Failure> {
     thread::scope(|scope| {
-        let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let started: io::Result<Vec<_>> =
+            work.map(|work| thread::Builder::new().spawn_scoped(scope, work)).collect();
+        let threads = started.map_err(|err| Failure::of("this machine", "a thread", err.to_string()))?;
         let results = threads.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_| Err(Failure::of("this program", "a result", "a panic".into())))
         });

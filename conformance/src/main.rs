@@ -68,7 +68,7 @@ fn conform(options: &Options) -> Result<bool, String> {
     let against = options.against.as_deref().map(|dir| subject_of_comparison(dir, &suite)).transpose()?;
     cni_linux::sandbox::enter_own_namespaces().map_err(|err| err.to_string())?;
 
-    let entries = run::run(&suite, &subject, against.as_ref());
+    let entries = run::run(&suite, &subject, against.as_ref())?;
     let mut counts = Counts::of(&entries);
     counts.failed += disagreements.len();
     let colours =

@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::case::{StdinKind, StdoutKind};
@@ -76,16 +76,19 @@ impl Execution {
         let started = Instant::now();
         let mut command = self.command();
         command.env_clear().envs(self.env.iter().map(|(key, value)| (key, value)));
-        command.current_dir("/").process_group(0).stderr(Stdio::piped());
+        command.current_dir("/").process_group(0);
         let (stdin, writer) = self.stdin()?;
-        command.stdin(stdin).stdout(self.stdout()?);
+        let (stdout, stdout_reader) = self.stdout()?;
+        let (stderr_reader, stderr) = io::pipe()?;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        // The threads first: when one cannot be started, nothing is running yet that would have to be ended.
+        let stdout = stdout_reader.map(collect).transpose()?;
+        let stderr = Some(collect(stderr_reader)?);
+        let fed = writer.map(|writer| feed(writer, self.stdin.clone(), self.stdin_is)).transpose()?;
         let mut child = command.spawn()?;
-        // The child's ends of the pipes are still open in it.
+        // This program's copies of the child's ends of the pipes.
         drop(command);
 
-        let fed = writer.map(|writer| feed(writer, self.stdin.clone(), self.stdin_is));
-        let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
         let deadline = started + self.limit;
         let mut late = false;
         let mut read = |output: Option<Receiver<Vec<u8>>>| match output.map(|output| until(deadline, &output))
@@ -131,35 +134,42 @@ impl Execution {
         })
     }
 
-    fn stdout(&self) -> io::Result<Stdio> {
+    fn stdout(&self) -> io::Result<(Stdio, Option<PipeReader>)> {
         Ok(match self.stdout_is {
-            StdoutKind::Pipe => Stdio::piped(),
-            StdoutKind::Closed => Stdio::null(),
-            StdoutKind::ReadOnly => File::open("/dev/null")?.into(),
-            StdoutKind::Full => OpenOptions::new().write(true).open("/dev/full")?.into(),
-            StdoutKind::Broken => io::pipe()?.1.into(),
+            StdoutKind::Pipe => {
+                let (reader, writer) = io::pipe()?;
+                (writer.into(), Some(reader))
+            }
+            StdoutKind::Closed => (Stdio::null(), None),
+            StdoutKind::ReadOnly => (File::open("/dev/null")?.into(), None),
+            StdoutKind::Full => (OpenOptions::new().write(true).open("/dev/full")?.into(), None),
+            StdoutKind::Broken => (io::pipe()?.1.into(), None),
         })
     }
 }
 
-/// Writes on a thread of its own; the answer keeps the pipe open where that is wanted.
-fn feed(mut writer: PipeWriter, bytes: Vec<u8>, kind: StdinKind) -> thread::JoinHandle<Option<PipeWriter>> {
-    thread::spawn(move || {
+/// Writes on a thread of its own; its result keeps the pipe open where that is wanted.
+fn feed(
+    mut writer: PipeWriter,
+    bytes: Vec<u8>,
+    kind: StdinKind,
+) -> io::Result<JoinHandle<Option<PipeWriter>>> {
+    Builder::new().name("stdin".into()).spawn(move || {
         // A plugin may end without having read everything.
         let _ = writer.write_all(&bytes);
         (kind == StdinKind::LeftOpen).then_some(writer)
     })
 }
 
-fn collect(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn collect(mut output: PipeReader) -> io::Result<Receiver<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    Builder::new().name("output".into()).spawn(move || {
         let mut bytes = Vec::new();
         // What was read before an error counts.
         let _ = output.read_to_end(&mut bytes);
         let _ = sender.send(bytes);
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn until(deadline: Instant, output: &Receiver<Vec<u8>>) -> Option<Vec<u8>> {

@@ -1,9 +1,9 @@
 //! Plays the whole suite, several cases at a time, and compares two directories where that is wanted.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Builder};
 
 use serde_json::Value;
 
@@ -50,7 +50,14 @@ impl std::fmt::Display for Counts {
 }
 
 /// Plays every case; the order of the entries is that of the suite.
-pub(crate) fn run<'a>(suite: &'a Suite, subject: &Subject, against: Option<&Subject>) -> Vec<Entry<'a>> {
+///
+/// # Errors
+/// If a thread cannot be started.
+pub(crate) fn run<'a>(
+    suite: &'a Suite,
+    subject: &Subject,
+    against: Option<&Subject>,
+) -> Result<Vec<Entry<'a>>, String> {
     let cases: Vec<(&str, &str, &Play)> = suite
         .groups
         .iter()
@@ -63,25 +70,30 @@ pub(crate) fn run<'a>(suite: &'a Suite, subject: &Subject, against: Option<&Subj
     thread::scope(|scope| {
         for _ in 0..workers {
             let (sender, next, cases) = (sender.clone(), &next, &cases);
-            scope.spawn(move || {
-                while let Some((.., play)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let _ = sender.send((*play, play_both(play, subject, against)));
+            let worker = move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((.., play)) = cases.get(index) else { break };
+                    // The receiver is there until the last sender is gone.
+                    let _ = sender.send((index, play_both(play, subject, against)));
                 }
-            });
+            };
+            Builder::new().spawn_scoped(scope, worker)?;
         }
         drop(sender);
         let mut progress = Progress::new(cases.len());
-        for (play, verdict) in receiver {
+        for (index, verdict) in receiver {
             progress.step();
-            if let Some(index) = cases.iter().position(|(.., other)| std::ptr::eq(*other, play)) {
-                verdicts[index] = Some(verdict);
-            }
+            verdicts[index] = Some(verdict);
         }
+        Ok(())
+    })
+    .map_err(|err: io::Error| format!("cannot start a thread: {err}"))?;
+    let entries = cases.into_iter().zip(verdicts).map(|((group, about, play), verdict)| {
+        let verdict = verdict.ok_or_else(|| format!("{group}: {}: not played", play.name()))?;
+        Ok(Entry { group, about, play, verdict })
     });
-    let entries = cases.into_iter().zip(verdicts);
-    entries
-        .filter_map(|((group, about, play), verdict)| Some(Entry { group, about, play, verdict: verdict? }))
-        .collect()
+    entries.collect()
 }
 
 fn play_both(play: &Play, subject: &Subject, against: Option<&Subject>) -> Verdict {
