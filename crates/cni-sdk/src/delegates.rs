@@ -1,6 +1,8 @@
 //! How a plugin that runs as a process reaches its delegates: what CNI_PATH leads to, but as a function where it
 //! leads back to this very program.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use cni_spec::Error;
@@ -22,15 +24,19 @@ impl Delegates {
     }
 
     /// The function for a plugin whose file is this program's own; nothing where it is any other file.
+    ///
+    /// # Errors
+    /// A plugin that is this program, but not one of those it says it is: it would call itself for ever.
     fn own(&self, plugin: &str) -> Result<Option<&'static Entry>, Error> {
-        let Some(entry) = self.plugins.iter().find(|e| e.name == plugin) else { return Ok(None) };
-        let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
-            use std::os::unix::fs::MetadataExt;
-            (a.dev(), a.ino()) == (b.dev(), b.ino())
-        };
-        let found = std::fs::metadata(self.process.locate(plugin)?);
-        let own = std::fs::metadata("/proc/self/exe");
-        Ok(matches!((found, own), (Ok(found), Ok(own)) if same(&found, &own)).then_some(entry))
+        let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        let found = self.process.locate(plugin)?;
+        if identity(&found) != identity(Path::new("/proc/self/exe")) {
+            return Ok(None);
+        }
+        match self.plugins.iter().find(|e| e.name == plugin) {
+            Some(entry) => Ok(Some(entry)),
+            None => Err(Error::failed(format!("plugin {plugin} at {} delegates to itself", found.display()))),
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 //! A delegate whose ADD fails has undone itself, so it gets no DEL, although spec §4 asks for one: the reference never
 //! sends it, and for an ADD that came twice it would release the address of the healthy attachment. One whose ADD
 //! succeeded is released by the undo if anything later fails.
+//!
+//! A plugin never delegates to itself: an IPAM plugin is given the whole configuration, in which it is the IPAM plugin, and
+//! would go on for ever.
 
 use cni_linux::Undo;
-use cni_spec::{AddResult, Command, Doing, Error, Result};
+use cni_spec::{AddResult, Code, Command, Doing, Error, Result};
 use libcni::{Invocation, Reply};
 
 use crate::Network;
@@ -16,9 +19,9 @@ impl Network {
         &self.ipam_type
     }
 
-    /// Whether the configuration names an IPAM plugin.
+    /// Whether the configuration names an IPAM plugin, other than this plugin itself.
     pub fn has_ipam(&self) -> bool {
-        !self.ipam_type.is_empty()
+        !self.ipam_type.is_empty() && *self.ipam_type != *self.plugin
     }
 
     /// Asks for addresses; they are given back by the undo.
@@ -76,8 +79,12 @@ impl Network {
     }
 
     fn ipam(&self, command: Command) -> Result<Reply> {
-        if !self.has_ipam() {
+        if self.ipam_type.is_empty() {
             return Err(Error::failed("no plugin name provided").with_details("ipam.type is missing"));
+        }
+        if !self.has_ipam() {
+            let text = format!("plugin {} is told to get addresses from itself", self.plugin);
+            return Err(Error::new(Code::INVALID_CONFIG, text).with_details("ipam.type names an IPAM plugin"));
         }
         let invocation = Invocation { command: command.to_string(), ..(*self.invocation).clone() };
         self.delegates

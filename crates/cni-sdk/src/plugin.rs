@@ -65,18 +65,17 @@ pub trait Plugin: DeserializeOwned + 'static {
     /// # Errors
     /// What could not be removed.
     fn gc(&self, cx: &Gc) -> Result<()> {
-        if cx.net.ipam_type() == Self::TYPE { Ok(()) } else { cx.net.ipam_gc() }
+        cx.net.ipam_gc()
     }
 
     /// Says whether an ADD could be serviced now (spec §2 "STATUS").
     ///
-    /// By default the network's IPAM plugin is asked. An IPAM plugin is given the whole configuration and would otherwise
-    /// be asking itself, hence the comparison.
+    /// By default the network's IPAM plugin is asked.
     ///
     /// # Errors
     /// Codes 50 and 51; see [`cni_spec::Code::PLUGIN_NOT_AVAILABLE`].
     fn status(&self, cx: &Status) -> Result<()> {
-        if cx.net.ipam_type() == Self::TYPE { Ok(()) } else { cx.net.ipam_status() }
+        cx.net.ipam_status()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Network {
     pub(crate) invocation: Arc<Invocation>,
     pub(crate) delegates: Arc<dyn Invoke>,
     pub(crate) ipam_type: Arc<str>,
+    /// The plugin that all of this was given to.
+    pub(crate) plugin: &'static str,
 }
 
 /// ADD: a container joins the network.
@@ -110,6 +112,7 @@ impl Request {
     /// Splits by verb. The invocation's parameters have been judged already.
     pub(crate) fn new(
         command: Command,
+        plugin: &'static str,
         invocation: &Invocation,
         name: NetworkName,
         cni_version: Version,
@@ -130,6 +133,7 @@ impl Request {
             invocation: Arc::new(invocation.clone()),
             delegates,
             ipam_type: config.ipam.plugin_type.as_str().into(),
+            plugin,
         };
         let id = || AttachmentId::parse(&invocation.container_id, &invocation.ifname);
         let netns = PathBuf::from(&invocation.netns);

@@ -260,7 +260,7 @@ impl Versions {
         if matches!(command, Command::Add | Command::Del) {
             refuse_own_namespace(invocation)?;
         }
-        let request = Request::new(command, invocation, network, attempt.version, delegates)?;
+        let request = Request::new(command, entry.name, invocation, network, attempt.version, delegates)?;
         match (entry.call)(invocation, &request, &mut attempt.undo)? {
             Some(result) => Ok(Reply::Added(Box::new(Added::new(result, attempt.version)?))),
             None => Ok(Reply::Nothing),

@@ -136,6 +136,12 @@ fn a_delegate_that_asks_for_itself_is_not_called_again() {
     let config = config(&dir.path().join("address"), "");
     // an IPAM plugin is given the whole configuration, in which it is the IPAM plugin
     assert!(embedded().invoke("pool", &invocation(Command::Status, config)).is_ok());
+    let own = r#"{"cniVersion":"1.1.0","name":"net","ipam":{"type":"front"}}"#;
+    let call = |command| embedded().invoke("front", &invocation(command, own.into())).map(|_| ());
+    assert_eq!(call(Command::Add).unwrap_err().msg, "plugin front is told to get addresses from itself");
+    for command in [Command::Del, Command::Check, Command::Gc, Command::Status] {
+        assert_eq!(call(command), Ok(()), "{command}");
+    }
 }
 
 #[test]
