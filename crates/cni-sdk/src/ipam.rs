@@ -1,7 +1,8 @@
 //! Delegation to the network's IPAM plugin (spec §4): the same parameters, the same configuration, another file.
 //!
-//! A delegate whose ADD fails has undone itself, so it gets no DEL, although spec §4 asks for one: the reference never
-//! sends it, and for an ADD that came twice it would release the address of the healthy attachment. One whose ADD
+//! A delegate whose ADD fails with an error of its own has undone itself, so it gets no DEL, although spec §4 asks for one:
+//! the reference never sends it, and for an ADD that came twice it would release the address of the healthy attachment.
+//! One that ended without a word that could be understood gets its DEL, for nobody knows what it did; and one whose ADD
 //! succeeded is released by the undo if anything later fails.
 //!
 //! A plugin never delegates to itself: an IPAM plugin is given the whole configuration, in which it is the IPAM plugin, and
@@ -30,7 +31,16 @@ impl Network {
     /// The IPAM plugin's own, with its code; what [`libcni::Invoke::invoke`] says where it cannot be run.
     #[doc(alias("ExecAdd", "DelegateAdd"))]
     pub fn ipam_add(&self, undo: &mut Undo) -> Result<AddResult> {
-        let result = self.ipam(Command::Add)?.added()?.result;
+        let result = match self.ipam(Command::Add) {
+            Ok(reply) => reply.added()?.result,
+            Err(error) if error.code == Code::UNKNOWN => {
+                let released = self.ipam_del();
+                return Err(
+                    released.map_or_else(|e| error.clone().with_details(e.to_string()), |()| error.clone())
+                );
+            }
+            Err(error) => return Err(error),
+        };
         let net = self.clone();
         undo.push(format!("addresses from {}", self.ipam_type), move || {
             net.ipam_del().map_err(|e| e.to_string().into())

@@ -17,7 +17,7 @@
 //! | to answer | [`AddResult`] |
 //! | to fail | [`Error`], made by `?` from any error; [`Doing::doing`] says what was being done |
 //! | the same plugin without a process | [`run`], [`entry`] and [`Embedded`] |
-//! | tests without root | [`testing`](crate::testing), behind the feature `testing` |
+//! | tests without root | the module `testing`, behind the feature of that name |
 //!
 //! What a plugin must not do: change the namespace of the thread it is called on, read the environment, print, or exit.
 //!

@@ -115,16 +115,19 @@ pub fn plugin_main<P: Plugin>() -> ExitCode {
 }
 
 fn call<P: Plugin>(invocation: &Invocation, request: &Request, undo: &mut Undo) -> Result<Option<AddResult>> {
-    let plugin: P = json::decode(&invocation.config).map_err(|e| skel::undecodable(P::TYPE, &e))?;
-    let verb = AssertUnwindSafe(|| match request {
-        Request::Add(cx) => plugin.add(cx, undo).map(Some),
-        Request::Del(cx) => plugin.del(cx).map(|()| None),
-        Request::Check(cx) => plugin.check(cx).map(|()| None),
-        Request::Gc(cx) => plugin.gc(cx).map(|()| None),
-        Request::Status(cx) => plugin.status(cx).map(|()| None),
+    // All of the author's code: decoding, the verb, and dropping the plugin.
+    let authors = AssertUnwindSafe(|| {
+        let plugin: P = json::decode(&invocation.config).map_err(|e| skel::undecodable(P::TYPE, &e))?;
+        match request {
+            Request::Add(cx) => plugin.add(cx, undo).map(Some),
+            Request::Del(cx) => plugin.del(cx).map(|()| None),
+            Request::Check(cx) => plugin.check(cx).map(|()| None),
+            Request::Gc(cx) => plugin.gc(cx).map(|()| None),
+            Request::Status(cx) => plugin.status(cx).map(|()| None),
+        }
     });
     // The undo is the caller's and outlives the panic; of the plugin nothing is used again.
-    panic::catch_unwind(verb).unwrap_or_else(|payload| {
+    panic::catch_unwind(authors).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(Error::failed(format!("plugin {} panicked: {text}", P::TYPE)))

@@ -8,6 +8,8 @@ use cni_spec::{
     AddResult, Args, AttachmentId, Code, Command, Dns, Error, NetworkName, Result, Version, json,
 };
 use libcni::{Invocation, Invoke};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// What every verb knows: the network, and the way to the plugins that work is delegated to.
 #[derive(Clone)]
@@ -120,12 +122,7 @@ impl Request {
     ) -> Result<Request> {
         let config: CommonKeys = json::decode(&invocation.config)
             .map_err(|e| Error::new(Code::DECODE, format!("error unmarshall network config: {e}")))?;
-        let prev_result = || match &config.prev_result {
-            None => Ok(None),
-            Some(document) => AddResult::decode(document.get().as_bytes(), cni_version)
-                .map(|(result, _)| Some(result))
-                .map_err(|e| Error::new(Code::DECODE, format!("could not parse prevResult: {e}"))),
-        };
+        let prev_result = || prev_result(&invocation.config, cni_version);
         let net = Network {
             name,
             cni_version,
@@ -156,6 +153,25 @@ impl Request {
             Command::Status => Request::Status(Status { net }),
             Command::Version => return Err(Error::failed("VERSION takes no configuration")),
         })
+    }
+}
+
+/// The configuration's prevResult, in the newest shape.
+fn prev_result(config: &[u8], cni_version: Version) -> Result<Option<AddResult>> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Keys<'a> {
+        #[serde(borrow)]
+        prev_result: Option<&'a RawValue>,
+    }
+    let keys: Keys<'_> = json::decode(config)
+        .map_err(|e| Error::new(Code::DECODE, format!("error unmarshall network config: {e}")))?;
+    let Some(value) = keys.prev_result else { return Ok(None) };
+    match AddResult::decode_within(value.get(), config, cni_version) {
+        Ok((result, _)) => Ok(Some(result)),
+        Err(e) => {
+            Err(Error::new(Code::DECODE, format!("could not parse prevResult: {}", e.under("prevResult"))))
+        }
     }
 }
 

@@ -160,7 +160,8 @@ impl Dispatcher<'_> {
         invocation.trace.baggage = self.getenv("BAGGAGE").unwrap_or_default();
         check_parameters(&invocation)?;
         let read = (&mut *self.stdin).take(MAX_CONFIG + 1).read_to_end(&mut invocation.config);
-        let length = read.map_err(|e| Error::new(Code::IO, format!("error reading from stdin: {e}")))?;
+        let length = read
+            .map_err(|e| Error::new(Code::IO, format!("error reading from stdin: {}", Error::from(e).msg)))?;
         if length as u64 > MAX_CONFIG {
             let text =
                 format!("error reading from stdin: more than {} MiB of configuration", MAX_CONFIG >> 20);

@@ -2,4 +2,4 @@
 
 mod interface;
 
-pub use interface::{addresses, describe};
+pub use interface::{addresses, container_interface, describe, host_interface};

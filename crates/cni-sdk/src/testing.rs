@@ -208,10 +208,10 @@ pub fn break_add(sandbox: &Sandbox, caller: impl Fn(&Netns) -> Caller) -> usize 
         let before = Picture::take(sandbox, &container, &caller);
         let injected = fail_at(nth, || caller.add());
         if !injected.reached {
-            assert!(nth > 1, "ADD made no change of the kernel");
             if let Err(error) = injected.outcome {
                 panic!("ADD failed although nothing was broken: {error}");
             }
+            assert!(nth > 1, "ADD made no change of the kernel");
             return nth - 1;
         }
         let Err(error) = injected.outcome else {

@@ -17,6 +17,29 @@ use cni_sdk::{entry, serde};
 struct Moody {
     state: Option<PathBuf>,
     mood: String,
+    decoding: Explosive,
+    fuse: Fuse,
+}
+
+/// A type whose decoding panics, as somebody's may.
+#[derive(Default)]
+struct Explosive;
+
+impl<'de> serde::Deserialize<'de> for Explosive {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+        panic!("while decoding")
+    }
+}
+
+/// A type that panics when it goes, if it is told to.
+#[derive(Default, serde::Deserialize)]
+#[serde(crate = "cni_sdk::serde", transparent)]
+struct Fuse(bool);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        assert!(!self.0, "while dropping");
+    }
 }
 
 impl Plugin for Moody {
@@ -245,6 +268,11 @@ fn what_was_made_is_undone_by_failure_panic_and_a_broken_standard_output() {
     assert!(!state.exists());
     assert_eq!(call(&ADD, &config("panic")).error(), (999, "plugin moody panicked: at the disco".into()));
     assert!(!state.exists());
+    let fuse = config("").replace('}', r#","fuse":true}"#);
+    assert_eq!(call(&ADD, &fuse).error(), (999, "plugin moody panicked: while dropping".into()));
+    assert!(!state.exists());
+    let decoding = r#"{"name":"n","cniVersion":"1.0.0","decoding":1}"#;
+    assert_eq!(call(&ADD, decoding).error(), (999, "plugin moody panicked: while decoding".into()));
     let outcome = call(&ADD, &config("stubborn"));
     assert!(outcome.stdout.contains("undo the state file: it would not go"), "{}", outcome.stdout);
     let (status, stderr) = call_with(&ADD, &mut config("").as_bytes(), &mut Broken);
@@ -267,10 +295,9 @@ fn every_verb_gets_what_the_specification_says() {
     // DEL does without a prevResult that makes no sense, the others say what is wrong with it
     assert_eq!(call(&gone, &with(r#"{"ips":[{"address":"nonsense"}]}"#)).status, 0);
     let text = verb("ADD", &with(r#"{"ips":[{"address":"nonsense"}]}"#)).error().1;
-    assert!(
-        text.starts_with("could not parse prevResult: ips[0].address: invalid CIDR address: nonsense"),
-        "{text}"
-    );
+    let expected = "could not parse prevResult: prevResult.ips[0].address: invalid CIDR address: nonsense \
+                    at line 1 column 66";
+    assert_eq!(text, expected);
     let text = verb("ADD", &with(r#"{"cniVersion":"7.0.0"}"#)).error().1;
     assert_eq!(text, "could not parse prevResult: unsupported CNI result version \"7.0.0\"");
     assert_eq!(verb("CHECK", CONFIG).error(), (7, "Required prevResult missing".into()));

@@ -164,8 +164,25 @@ impl<E: std::error::Error> From<E> for Error {
             }
             source = cause.source();
         }
-        Error::failed(msg)
+        Error::failed(without_errno(&msg))
     }
+}
+
+/// The standard library's errors end in `(os error 21)`, which tells nobody anything that the words do not.
+fn without_errno(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        plain.push_str(before);
+        rest = match after.split_once(')') {
+            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => after,
+            _ => {
+                plain.push_str(" (os error ");
+                after
+            }
+        };
+    }
+    plain + rest
 }
 
 /// Says on the way up what was being done; the message and the code of the innermost error stay what they are.
@@ -208,6 +225,14 @@ mod tests {
         let error = inner.doing("asking").doing("adding eth0").unwrap_err();
         assert_eq!((error.code, error.msg.as_str()), (Code::TRY_AGAIN_LATER, "busy"));
         assert_eq!(error.details, "while asking; while adding eth0");
+    }
+
+    #[test]
+    fn numbers_of_the_operating_system_are_left_out() {
+        let error: Error = std::io::Error::from_raw_os_error(21).into();
+        assert_eq!(error.msg, "Is a directory");
+        assert_eq!(without_errno("a (os error 2): b (os error x) c (os error 3)"), "a: b (os error x) c");
+        assert_eq!(without_errno("a (os error "), "a (os error ");
     }
 
     #[test]

@@ -39,7 +39,6 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -73,13 +72,23 @@ impl fmt::Display for DecodeError {
     }
 }
 
+impl DecodeError {
+    /// The same error, of a value that is found under `key` of a larger one.
+    #[must_use]
+    pub fn under(mut self, key: &str) -> Self {
+        let separator = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path = format!("{key}{separator}{}", self.path);
+        self
+    }
+}
+
 impl std::error::Error for DecodeError {}
 
 /// Decodes a typed document by the rules above.
 ///
 /// # Errors
 /// What is not JSON, or not of that type.
-pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
+pub fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, DecodeError> {
     decode_within(check(json)?.get(), json)
 }
 
@@ -88,7 +97,7 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
 ///
 /// # Errors
 /// As [`decode`]. Where `value` is no part of `document`, places are counted from the start of `value`.
-pub fn decode_within<T: DeserializeOwned>(value: &str, document: &[u8]) -> Result<T, DecodeError> {
+pub fn decode_within<'a, T: Deserialize<'a>>(value: &'a str, document: &[u8]) -> Result<T, DecodeError> {
     T::deserialize(decoder::GoLike::new(value)).map_err(|e| e.located(value, document))
 }
 

@@ -159,22 +159,36 @@ impl AddResult {
     /// # Errors
     /// What is not JSON, not a result of its version, or of a version that is not known.
     pub fn decode(document: &[u8], otherwise: Version) -> Result<(AddResult, Version), ResultError> {
+        AddResult::decode_within(json::check(document)?.get(), document, otherwise)
+    }
+
+    /// Reads a result that is a part of a larger document; an error says where it is in that document.
+    ///
+    /// # Errors
+    /// As for [`AddResult::decode`].
+    pub fn decode_within(
+        value: &str,
+        document: &[u8],
+        otherwise: Version,
+    ) -> Result<(AddResult, Version), ResultError> {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Label {
             cni_version: String,
         }
-        let label: Label = json::decode(document)?;
+        let label: Label = json::decode_within(value, document)?;
         let version = match label.cni_version.as_str() {
             "" => otherwise,
             text => Version::known(text).ok_or_else(|| ResultError::UnknownVersion(text.into()))?,
         };
         let result = match version {
-            Version::V0_1_0 | Version::V0_2_0 => json::decode::<legacy::Result020>(document)?.into(),
-            Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => {
-                json::decode::<legacy::Result040>(document)?.into()
+            Version::V0_1_0 | Version::V0_2_0 => {
+                json::decode_within::<legacy::Result020>(value, document)?.into()
             }
-            Version::V1_0_0 | Version::V1_1_0 => json::decode::<Document>(document)?.into(),
+            Version::V0_3_0 | Version::V0_3_1 | Version::V0_4_0 => {
+                json::decode_within::<legacy::Result040>(value, document)?.into()
+            }
+            Version::V1_0_0 | Version::V1_1_0 => json::decode_within::<Document>(value, document)?.into(),
         };
         Ok((result, version))
     }
@@ -211,6 +225,17 @@ pub enum ResultError {
 impl From<json::DecodeError> for ResultError {
     fn from(error: json::DecodeError) -> Self {
         ResultError::Decode(error)
+    }
+}
+
+impl ResultError {
+    /// The same error, of a result that is found under `key` of a larger document.
+    #[must_use]
+    pub fn under(self, key: &str) -> Self {
+        match self {
+            ResultError::Decode(error) => ResultError::Decode(error.under(key)),
+            other => other,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The one binary. By the name of its file it is a plugin, `cnitool`, or the command line `ferrocni`.
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(all(not(test), target_env = "gnu"), no_main)]
 
 mod cli;
 mod cnitool;
-#[cfg(not(test))]
+#[cfg(all(not(test), target_env = "gnu"))]
 mod start;
 
 use std::path::Path;
@@ -15,7 +15,13 @@ use cni_sdk::skel::{self, Program};
 /// What the plugins say of themselves.
 const PROGRAM: Program = Program { version: concat!("v", env!("CARGO_PKG_VERSION")), plugins: &PLUGINS };
 
-/// What the program does, once `start.rs` has started it.
+/// Where `start.rs` cannot start it, Rust does.
+#[cfg(all(not(test), not(target_env = "gnu")))]
+fn main() -> ExitCode {
+    run()
+}
+
+/// What the program does, once it has been started.
 #[cfg_attr(test, allow(dead_code, reason = "the test harness has a main of its own"))]
 fn run() -> ExitCode {
     // argv[0], not current_exe(), which would follow the link that carries the name.

@@ -14,7 +14,8 @@ use rustix::fs::{Mode, OFlags};
 /// The status of a Rust program whose `main` panicked.
 const PANICKED: u8 = 101;
 
-/// Called by the C library. Arguments come to `std::env` another way (`.init_array`).
+/// Called by the C library. Arguments come to `std::env` another way (`.init_array`), which only glibc knows; for
+/// other C libraries this file is left out.
 #[allow(unsafe_code, reason = "a symbol of this name is how a C library starts a program; there is no other")]
 #[unsafe(no_mangle)]
 extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
@@ -27,7 +28,8 @@ extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
 }
 
 /// A standard stream that the caller closed would be the first file that is opened, and be written to. What stands in its
-/// place is at its end when it is read, and refuses to be written: an answer that nobody can get is not a success.
+/// place is at its end when it is read, and refuses to be written: an answer that nobody can get is not a success (for
+/// whoever writes to the descriptor; `std::io::Stdout` takes the refusal for one).
 fn occupy_standard_streams() {
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     for stream in streams {

@@ -3,16 +3,23 @@
 use cni_linux::{Link, Netns};
 use cni_spec::{AddResult, Interface, IpConfig, Result};
 
-/// A result that consists of this one interface, in the namespace that it was found in. Asks the kernel nothing.
-pub fn describe(netns: &Netns, link: &Link) -> AddResult {
-    let sandbox = netns.path().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-    let interface = Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        sandbox,
-        ..Interface::default()
-    };
-    AddResult { interfaces: vec![interface], ..AddResult::default() }
+/// An interface of the container, as a result has it. Asks the kernel nothing.
+///
+/// The sandbox is the path that the namespace was opened by, which is CNI_NETNS as it came.
+pub fn container_interface(container: &Netns, link: &Link) -> Interface {
+    let sandbox = container.path().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    Interface { sandbox, ..host_interface(link) }
+}
+
+/// An interface of the host, as a result has it: one without sandbox.
+pub fn host_interface(link: &Link) -> Interface {
+    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    Interface { name: link.name.clone(), mac, ..Interface::default() }
+}
+
+/// A result that consists of this one interface of the container. Asks the kernel nothing.
+pub fn describe(container: &Netns, link: &Link) -> AddResult {
+    AddResult { interfaces: vec![container_interface(container, link)], ..AddResult::default() }
 }
 
 /// The addresses that the kernel has on this interface, as those of a result's first interface.
