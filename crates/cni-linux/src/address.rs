@@ -55,6 +55,11 @@ impl Address {
         self.has(AddressFlags::Dadfailed)
     }
 
+    /// It can be used although duplicate address detection is still under way.
+    pub fn is_optimistic(&self) -> bool {
+        self.has(AddressFlags::Optimistic)
+    }
+
     /// It was configured, not learnt, and does not time out.
     pub fn is_permanent(&self) -> bool {
         self.has(AddressFlags::Permanent)
@@ -128,6 +133,13 @@ impl AddressSpec {
     /// Without duplicate address detection (`nodad`). IPv6 only.
     pub fn without_dad(mut self) -> AddressSpec {
         self.flags |= AddressFlags::Nodad;
+        self
+    }
+
+    /// It can be used while duplicate address detection is under way (`optimistic`). IPv6 only, and only where
+    /// `net/ipv6/conf/…/optimistic_dad` allows it; elsewhere it has to wait all the same.
+    pub fn optimistic(mut self) -> AddressSpec {
+        self.flags |= AddressFlags::Optimistic;
         self
     }
 

@@ -7,10 +7,13 @@
 //! | module | is |
 //! |---|---|
 //! | [`Netns`] | an open network namespace: a descriptor and one rtnetlink socket opened inside it |
-//! | [`Link`], [`LinkSpec`] | network interfaces: look up, make, change, delete |
+//! | [`Link`], [`LinkSpec`], [`LinkChange`] | network interfaces: look up, make, change, delete |
+//! | [`bridge`] | ports of bridges, and their VLANs |
 //! | [`Address`], [`AddressSpec`] | their addresses |
 //! | [`Route`], [`RouteSpec`] | routing table entries |
+//! | [`Netns::sysctl`], [`Netns::announce`], [`Netns::wait_for_link`] | kernel parameters, gratuitous ARP and its kin, and waiting without sleep |
 //! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
+//! | [`iptables`] | the same, by iptables' own programs, where that is asked for |
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
 //! | [`Error`] | what was being done, to what, and the kernel's own words |
 //! | [`sandbox`] | namespaces of one's own, without privileges |
@@ -38,15 +41,19 @@
 //! ```
 
 pub mod address;
+pub mod bridge;
 pub mod error;
+pub mod iptables;
 pub mod link;
 mod mac;
+mod neighbour;
 mod netlink;
 pub mod netns;
 pub mod nftables;
 pub mod route;
 pub mod sandbox;
 mod scope;
+mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod undo;
@@ -54,6 +61,7 @@ mod wait;
 
 pub use address::{Address, AddressSpec};
 pub use error::{Errno, Error, Result};
+pub use link::change::LinkChange;
 pub use link::spec::{LinkSpec, VethPeer};
 pub use link::{Link, LinkRef, OperState};
 pub use mac::{Mac, ParseMacError};

@@ -1,7 +1,10 @@
-//! Links: look them up, set them up and down, rename, move and delete them.
+//! Links: look them up and delete them.
 //!
-//! What a new link is like is said in [`spec`]; addresses and routes have modules of their own.
+//! What a new link is like is said in [`spec`], what can be changed of it afterwards in [`change`]; addresses and routes
+//! have modules of their own.
 
+pub mod change;
+mod kind;
 pub mod spec;
 
 use std::fmt;
@@ -9,9 +12,10 @@ use std::fmt;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
 
+use crate::bridge::BridgePort;
 use crate::error::{Errno, Error, Result};
 use crate::mac::Mac;
-use crate::netlink::wire::{attributes, string, u8_at, u32_at};
+use crate::netlink::wire::{attributes, string, u8_at, u16_at, u32_at};
 use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 
@@ -31,6 +35,11 @@ const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_PORT_KIND: u16 = 4;
+const IFLA_INFO_PORT_DATA: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_VLAN_ID: u16 = 1;
 
 /// `IFNAMSIZ` less the final zero: a longer name can only be an alternative one.
 const LONGEST_NAME: usize = 15;
@@ -67,6 +76,9 @@ pub struct Link {
     peer: Option<u32>,
     peer_netns_id: Option<i32>,
     oper_state: OperState,
+    vlan_filtering: Option<bool>,
+    vlan_id: Option<u16>,
+    port: Option<BridgePort>,
 }
 
 impl Link {
@@ -113,6 +125,21 @@ impl Link {
         self.oper_state
     }
 
+    /// What kind of port of a bridge it is, if it is one.
+    pub fn port(&self) -> Option<BridgePort> {
+        self.port
+    }
+
+    /// Whether the bridge heeds VLANs. `None` if it is no bridge, or the kernel's bridges know none.
+    pub fn vlan_filtering(&self) -> Option<bool> {
+        self.vlan_filtering
+    }
+
+    /// The VLAN that a link of kind `vlan` is for.
+    pub fn vlan_id(&self) -> Option<u16> {
+        self.vlan_id
+    }
+
     fn has(&self, flag: LinkFlags) -> bool {
         self.flags & flag.bits() != 0
     }
@@ -134,6 +161,9 @@ impl Link {
             peer: None,
             peer_netns_id: None,
             oper_state: OperState::Unknown,
+            vlan_filtering: None,
+            vlan_id: None,
+            port: None,
         };
         for (kind, value) in attributes(body.get(IFINFOMSG..)?) {
             match kind {
@@ -144,7 +174,7 @@ impl Link {
                 IFLA_MASTER => link.controller = u32_at(value, 0),
                 IFLA_TXQLEN => link.tx_queue_len = u32_at(value, 0)?,
                 IFLA_OPERSTATE => link.oper_state = OperState::from_number(u8_at(value, 0)?),
-                IFLA_LINKINFO => link.kind = kind_of(value),
+                IFLA_LINKINFO => link.read_info(value),
                 IFLA_IFALIAS => link.alias = Some(string(value)),
                 IFLA_GROUP => link.group = u32_at(value, 0)?,
                 IFLA_PROMISCUITY => link.promiscuity = u32_at(value, 0)?,
@@ -153,6 +183,33 @@ impl Link {
             }
         }
         Some(link)
+    }
+
+    /// Reads `IFLA_LINKINFO`. Kinds come before what is particular to them.
+    fn read_info(&mut self, info: &[u8]) {
+        let mut controller = String::new();
+        for (kind, value) in attributes(info) {
+            match kind {
+                IFLA_INFO_KIND => self.kind = Some(string(value)),
+                IFLA_INFO_DATA => {
+                    let find = |wanted| attributes(value).find(|(kind, _)| *kind == wanted);
+                    match self.kind() {
+                        Some("bridge") => {
+                            let filtering =
+                                find(IFLA_BR_VLAN_FILTERING).and_then(|(_, value)| u8_at(value, 0));
+                            self.vlan_filtering = filtering.map(|filtering| filtering != 0);
+                        }
+                        Some("vlan") => {
+                            self.vlan_id = find(IFLA_VLAN_ID).and_then(|(_, value)| u16_at(value, 0));
+                        }
+                        _ => {}
+                    }
+                }
+                IFLA_INFO_PORT_KIND => controller = string(value),
+                IFLA_INFO_PORT_DATA if controller == "bridge" => self.port = BridgePort::read(value),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -295,73 +352,6 @@ impl Netns {
         self.socket().dump(&request, Link::read)
     }
 
-    /// Sets the link up, and returns it as it is then (`ip link set … up`): what is known of it already, or asked for
-    /// where it was only named.
-    pub fn set_up<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<Link> {
-        let which = which.into();
-        self.set_flags("set up link", which, LinkFlags::Up, LinkFlags::Up)?;
-        match which {
-            LinkRef::Link(link) => Ok(Link { flags: link.flags | LinkFlags::Up.bits(), ..link.clone() }),
-            LinkRef::Name(_) | LinkRef::Index(_) => self.link(which),
-        }
-    }
-
-    /// Sets the link down (`ip link set … down`). Its IPv6 addresses and all its routes go.
-    pub fn set_down<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<()> {
-        self.set_flags("set down link", which.into(), LinkFlags::empty(), LinkFlags::Up)
-    }
-
-    /// Makes the link see, or not see, packets that are not for it (`ip link set … promisc on|off`).
-    pub fn set_promiscuous<'a>(&self, which: impl Into<LinkRef<'a>>, on: bool) -> Result<()> {
-        let flags = if on { LinkFlags::Promisc } else { LinkFlags::empty() };
-        self.set_flags("set promiscuity of link", which.into(), flags, LinkFlags::Promisc)
-    }
-
-    /// Sets the size of the largest packet, in octets (`ip link set … mtu`).
-    pub fn set_mtu<'a>(&self, which: impl Into<LinkRef<'a>>, mtu: u32) -> Result<()> {
-        self.set_attribute("set mtu of link", which.into(), LinkAttribute::Mtu(mtu))
-    }
-
-    /// Sets the hardware address (`ip link set … address`).
-    pub fn set_mac<'a>(&self, which: impl Into<LinkRef<'a>>, mac: Mac) -> Result<()> {
-        let address = LinkAttribute::Address(mac.octets().to_vec());
-        self.set_attribute("set address of link", which.into(), address)
-    }
-
-    /// Tags the link with a text of at most 255 octets; the empty text removes it (`ip link set … alias`).
-    pub fn set_alias<'a>(&self, which: impl Into<LinkRef<'a>>, alias: &str) -> Result<()> {
-        self.set_attribute("set alias of link", which.into(), LinkAttribute::IfAlias(alias.into()))
-    }
-
-    /// Makes the link a port of a bridge, bond or VRF, or with 0 of none (`ip link set … master|nomaster`).
-    pub fn set_controller<'a>(&self, which: impl Into<LinkRef<'a>>, controller: u32) -> Result<()> {
-        self.set_attribute("set controller of link", which.into(), LinkAttribute::Controller(controller))
-    }
-
-    /// Gives the link another name (`ip link set … name`). Before Linux 6.2 it must be down.
-    pub fn rename<'a>(&self, which: impl Into<LinkRef<'a>>, name: &str) -> Result<()> {
-        let (doing, which) = ("rename link", which.into());
-        // Beside a name, an index is needed to say which link is to get it.
-        let index = self.index_of(which)?;
-        let mut message = LinkRef::Index(index).message(doing)?;
-        message.attributes.push(name_attribute(name, doing)?);
-        self.change_link(doing, &format_args!("{which} to {name:?}"), &message)
-    }
-
-    /// Moves the link to another namespace, where it may get another name (`ip link set … netns … name …`).
-    ///
-    /// It arrives down and without addresses. In one request, so that it never has the new name here.
-    pub fn move_link<'a>(&self, which: impl Into<LinkRef<'a>>, to: &Netns, name: Option<&str>) -> Result<()> {
-        let (doing, which) = ("move link", which.into());
-        let index = self.index_of(which)?;
-        let mut message = LinkRef::Index(index).message(doing)?;
-        message.attributes.push(spec::netns_attribute(to));
-        if let Some(name) = name {
-            message.attributes.push(name_attribute(name, doing)?);
-        }
-        self.change_link(doing, &format_args!("{which} to {to}"), &message)
-    }
-
     /// Deletes the link (`ip link del`). The other end of a veth pair goes with it.
     pub fn del_link<'a>(&self, which: impl Into<LinkRef<'a>>) -> Result<()> {
         let (doing, which) = ("delete link", which.into());
@@ -379,36 +369,31 @@ impl Netns {
         }
     }
 
+    /// Deletes all links of a group, in one request and about the time of one (`ip link del group`), and says whether
+    /// there were any. The other ends of veth pairs go with them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel lets nobody delete group 0, where all links are that are in no other. If one of the group cannot be
+    /// deleted, none is.
+    pub fn del_link_group(&self, group: u32) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(group));
+        let what = format_args!("{group}");
+        let request = Request { kind: rtm::DELLINK, body: &message, doing: "delete link group", what: &what };
+        match self.socket().change(&request, Change::Modify) {
+            Ok(()) => Ok(true),
+            Err(gone) if gone.is_gone() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The index of a link; asks the kernel only if all that is known is a name.
     pub(crate) fn index_of(&self, which: LinkRef<'_>) -> Result<u32> {
         match which {
             LinkRef::Index(index) | LinkRef::Link(&Link { index, .. }) => Ok(index),
             LinkRef::Name(_) => Ok(self.link(which)?.index),
         }
-    }
-
-    fn set_flags(
-        &self,
-        doing: &'static str,
-        which: LinkRef<'_>,
-        on: LinkFlags,
-        mask: LinkFlags,
-    ) -> Result<()> {
-        let mut message = which.message(doing)?;
-        message.header.flags = on;
-        message.header.change_mask = mask;
-        self.change_link(doing, &which, &message)
-    }
-
-    fn set_attribute(&self, doing: &'static str, which: LinkRef<'_>, value: LinkAttribute) -> Result<()> {
-        let mut message = which.message(doing)?;
-        message.attributes.push(value);
-        self.change_link(doing, &which, &message)
-    }
-
-    fn change_link(&self, doing: &'static str, what: &dyn fmt::Display, message: &LinkMessage) -> Result<()> {
-        let request = Request { kind: rtm::SETLINK, body: message, doing, what };
-        self.socket().change(&request, Change::Modify).map_err(link_not_found)
     }
 }
 
@@ -427,10 +412,6 @@ fn name_attribute(name: &str, doing: &'static str) -> Result<LinkAttribute> {
 }
 
 /// Says in known words that the link is not there.
-fn link_not_found(error: Error) -> Error {
+pub(crate) fn link_not_found(error: Error) -> Error {
     if error.errno() == Some(Errno::NODEV) { error.with_cause("Link not found") } else { error }
-}
-
-fn kind_of(link_info: &[u8]) -> Option<String> {
-    attributes(link_info).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, value)| string(value))
 }

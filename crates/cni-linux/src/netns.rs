@@ -165,6 +165,13 @@ impl Netns {
         talk(socket.insert(opened))
     }
 
+    /// Runs `work`, which starts a child process, where the child is to be: on a thread of its own, unless the calling one
+    /// is there already.
+    pub(crate) fn run_child<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let own = std::fs::metadata(OWN).map_err(|err| Error::io("get own netns", "", &err))?;
+        if (own.dev(), own.ino()) == self.0.identity { Ok(work()) } else { self.run(work) }
+    }
+
     /// Runs `work`, which is this crate's own and short, in the namespace: on the calling thread, if that may be.
     pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let failed = |err: &std::io::Error| Error::io("visit netns", self.to_string(), err);

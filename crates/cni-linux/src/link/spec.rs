@@ -5,10 +5,10 @@
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use super::kind::Kind;
+pub use super::kind::{IpvlanMode, MacvlanMode};
 use super::{Link, name_attribute};
 use crate::error::{Errno, Error, Result};
 use crate::mac::Mac;
@@ -30,7 +30,7 @@ pub struct LinkSpec {
 
 /// What both ends of a veth pair can be given.
 #[derive(Debug, Clone)]
-struct Common {
+pub(super) struct Common {
     name: String,
     netns: Option<Netns>,
     mtu: Option<u32>,
@@ -38,29 +38,6 @@ struct Common {
     alias: Option<String>,
     group: Option<u32>,
     tx_queue_len: Option<u32>,
-}
-
-#[derive(Debug, Clone)]
-enum Kind {
-    Veth(VethPeer),
-    Bridge,
-    Dummy,
-    Ifb,
-    Macvlan { parent: u32, mode: MacvlanMode },
-}
-
-/// How the macvlan links of one parent treat each other (`ip link add … type macvlan mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MacvlanMode {
-    /// They do not talk to each other.
-    Private,
-    /// They talk to each other by way of the switch that the parent is attached to.
-    Vepa,
-    /// They talk to each other directly.
-    Bridge,
-    /// There is only one, and it takes the parent over.
-    Passthru,
 }
 
 impl LinkSpec {
@@ -71,7 +48,7 @@ impl LinkSpec {
 
     /// A switch (`ip link add NAME type bridge`).
     pub fn bridge(name: impl Into<String>) -> LinkSpec {
-        LinkSpec::new(name, Kind::Bridge)
+        LinkSpec::new(name, Kind::Bridge { vlan_filtering: None })
     }
 
     /// A link that swallows what is sent to it (`ip link add NAME type dummy`).
@@ -89,6 +66,23 @@ impl LinkSpec {
     /// Kernels before 6.15 first make it beside its parent, so that the name must be free there too.
     pub fn macvlan(name: impl Into<String>, parent: &Link, mode: MacvlanMode) -> LinkSpec {
         LinkSpec::new(name, Kind::Macvlan { parent: parent.index, mode })
+    }
+
+    /// A link with the hardware address of the one that it is on (`ip link add NAME link PARENT type ipvlan`).
+    ///
+    /// As with macvlan, the name must be free beside the parent, too.
+    pub fn ipvlan(name: impl Into<String>, parent: &Link, mode: IpvlanMode) -> LinkSpec {
+        LinkSpec::new(name, Kind::Ipvlan { parent: parent.index, mode })
+    }
+
+    /// One VLAN of a link, 1 to 4094 (`ip link add NAME link PARENT type vlan id`). It is no larger than its parent.
+    pub fn vlan(name: impl Into<String>, parent: &Link, id: u16) -> LinkSpec {
+        LinkSpec::new(name, Kind::Vlan { parent: parent.index, id })
+    }
+
+    /// The controller of links that have a routing table of their own (`ip link add NAME type vrf table`).
+    pub fn vrf(name: impl Into<String>, table: u32) -> LinkSpec {
+        LinkSpec::new(name, Kind::Vrf { table })
     }
 
     /// The largest packet, in octets. Of a veth pair, this end only.
@@ -140,6 +134,14 @@ impl LinkSpec {
         self
     }
 
+    /// Of a bridge; other links have no use for it.
+    pub(crate) fn with_vlan_filtering(mut self, on: bool) -> LinkSpec {
+        if let Kind::Bridge { vlan_filtering } = &mut self.kind {
+            *vlan_filtering = Some(on);
+        }
+        self
+    }
+
     fn new(name: impl Into<String>, kind: Kind) -> LinkSpec {
         LinkSpec { kind, up: false, controller: None, common: Common::new(name) }
     }
@@ -152,9 +154,7 @@ impl LinkSpec {
             message.header.change_mask = LinkFlags::Up;
         }
         message.attributes.extend(self.controller.map(LinkAttribute::Controller));
-        if let Kind::Macvlan { parent, .. } = self.kind {
-            message.attributes.push(LinkAttribute::Link(parent));
-        }
+        message.attributes.extend(self.kind.parent().map(LinkAttribute::Link));
         message.attributes.push(LinkAttribute::LinkInfo(self.kind.info(doing)?));
         Ok(message)
     }
@@ -174,7 +174,7 @@ impl fmt::Display for LinkSpec {
 #[derive(Debug, Clone)]
 #[must_use = "a VethPeer is the other end of LinkSpec::veth"]
 pub struct VethPeer {
-    common: Common,
+    pub(super) common: Common,
 }
 
 impl VethPeer {
@@ -237,6 +237,12 @@ impl Netns {
         let (netns, index) = (birthplace.clone(), link.index);
         undo.push(format!("link {name}"), move || Ok(netns.del_link_if_exists(index).map(|_existed| ())?));
 
+        if let Kind::Bridge { vlan_filtering: Some(true) } = spec.kind
+            && link.vlan_filtering() != Some(true)
+        {
+            // Not every kernel that lacks them says so.
+            return Err(Error::os("set vlan filtering of link", format!("{name:?}"), Errno::OPNOTSUPP));
+        }
         if let Some(alias) = spec.common.alias.filter(|alias| link.alias.as_ref() != Some(alias)) {
             // Kernels so far ignore it in the request that makes the link.
             birthplace.set_alias(index, &alias)?;
@@ -259,7 +265,7 @@ impl Common {
         }
     }
 
-    fn message(&self, doing: &'static str) -> Result<LinkMessage> {
+    pub(super) fn message(&self, doing: &'static str) -> Result<LinkMessage> {
         if self.name.len() > super::LONGEST_NAME {
             return Err(Error::os(doing, format!("{:?}", self.name), Errno::NAMETOOLONG));
         }
@@ -273,42 +279,6 @@ impl Common {
         attributes.extend(self.group.map(LinkAttribute::Group));
         attributes.extend(self.tx_queue_len.map(LinkAttribute::TxQueueLen));
         Ok(message)
-    }
-}
-
-impl Kind {
-    fn name(&self) -> &'static str {
-        match self {
-            Kind::Veth(_) => "veth",
-            Kind::Bridge => "bridge",
-            Kind::Dummy => "dummy",
-            Kind::Ifb => "ifb",
-            Kind::Macvlan { .. } => "macvlan",
-        }
-    }
-
-    fn info(&self, doing: &'static str) -> Result<Vec<LinkInfo>> {
-        let (kind, data) = match self {
-            Kind::Veth(peer) => {
-                let message = peer.common.message(doing)?;
-                (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(message))))
-            }
-            Kind::Bridge => (InfoKind::Bridge, None),
-            Kind::Dummy => (InfoKind::Dummy, None),
-            Kind::Ifb => (InfoKind::Ifb, None),
-            Kind::Macvlan { mode, .. } => {
-                let mode = match mode {
-                    MacvlanMode::Private => MacVlanMode::Private,
-                    MacvlanMode::Vepa => MacVlanMode::Vepa,
-                    MacvlanMode::Bridge => MacVlanMode::Bridge,
-                    MacvlanMode::Passthru => MacVlanMode::Passthrough,
-                };
-                (InfoKind::MacVlan, Some(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])))
-            }
-        };
-        let mut info = vec![LinkInfo::Kind(kind)];
-        info.extend(data.map(LinkInfo::Data));
-        Ok(info)
     }
 }
 

@@ -3,10 +3,15 @@
 //! Each is found out by trying it, in a namespace that is thrown away: there is no other way to know.
 
 use crate::error::{Error, Result};
-use crate::link::spec::{LinkSpec, MacvlanMode, VethPeer};
+use crate::iptables::{Iptables, Protocol};
+use crate::link::Link;
+use crate::link::spec::{IpvlanMode, LinkSpec, MacvlanMode, VethPeer};
 use crate::netns::Netns;
 use crate::nftables::{Family, Ruleset, Table};
 use crate::undo::Undo;
+
+/// Where the programs of iptables are looked for.
+pub const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// Dummy links.
 pub fn dummy(netns: &Netns) -> Result<()> {
@@ -30,9 +35,33 @@ pub fn ifb(netns: &Netns) -> Result<()> {
 
 /// Macvlan links.
 pub fn macvlan(netns: &Netns) -> Result<()> {
-    let mut undo = Undo::new();
-    let parent = netns.add_link(LinkSpec::veth("parent", VethPeer::new("other")), &mut undo)?;
-    netns.add_link(LinkSpec::macvlan("probe", &parent, MacvlanMode::Bridge), &mut undo).map(|_link| ())
+    made_on_parent(netns, |parent| LinkSpec::macvlan("probe", parent, MacvlanMode::Bridge))
+}
+
+/// VLANs on bridges.
+pub fn bridge_vlans(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::bridge("probe").vlan_filtering(true))
+}
+
+/// Links for one VLAN of another.
+pub fn vlan(netns: &Netns) -> Result<()> {
+    made_on_parent(netns, |parent| LinkSpec::vlan("probe", parent, 7))
+}
+
+/// Ipvlan links.
+pub fn ipvlan(netns: &Netns) -> Result<()> {
+    made_on_parent(netns, |parent| LinkSpec::ipvlan("probe", parent, IpvlanMode::L2))
+}
+
+/// Virtual routing tables.
+pub fn vrf(netns: &Netns) -> Result<()> {
+    made(netns, LinkSpec::vrf("probe", 4711))
+}
+
+/// The programs of iptables, and a kernel that they work with.
+pub fn iptables(netns: &Netns) -> Result<()> {
+    let works = Iptables::find(Protocol::Ipv4, SBIN).and_then(|iptables| iptables.list(netns, "nat"));
+    works.map(|_listing| ()).map_err(|error| error.with_errno(crate::Errno::OPNOTSUPP))
 }
 
 /// nf_tables, with or without programs.
@@ -58,4 +87,10 @@ pub fn user_namespaces(_: &Netns) -> Result<()> {
 
 fn made(netns: &Netns, spec: LinkSpec) -> Result<()> {
     netns.add_link(spec, &mut Undo::new()).map(|_link| ())
+}
+
+fn made_on_parent(netns: &Netns, spec: impl Fn(&Link) -> LinkSpec) -> Result<()> {
+    let mut undo = Undo::new();
+    let parent = netns.add_link(LinkSpec::veth("parent", VethPeer::new("other")), &mut undo)?;
+    netns.add_link(spec(&parent), &mut undo).map(|_link| ())
 }

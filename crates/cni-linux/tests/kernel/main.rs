@@ -7,28 +7,40 @@
 )]
 
 mod address;
+mod bridge;
 mod fault;
 mod harness;
+mod iptables;
 mod link;
+mod neighbour;
 mod netlink;
 mod netns;
 mod nftables;
 mod route;
 mod sandbox;
 mod snapshot;
+mod sysctl;
+mod traffic;
+mod wait;
 
 fn main() -> std::process::ExitCode {
     let tests = [
         address::tests(),
+        bridge::tests(),
         fault::tests(),
         harness::tests(),
+        iptables::tests(),
         link::tests(),
+        neighbour::tests(),
         netlink::tests(),
         netns::tests(),
         nftables::tests(),
         route::tests(),
         sandbox::tests(),
         snapshot::tests(),
+        sysctl::tests(),
+        traffic::tests(),
+        wait::tests(),
     ];
     cni_linux::testing::main(tests.into_iter().flatten().collect())
 }

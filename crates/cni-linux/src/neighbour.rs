@@ -1,0 +1,180 @@
+//! Telling the neighbours where an address is, so that they forget who had it before.
+//!
+//! Once, and without waiting for answers: it is not duplicate address detection. The neighbour table is the kernel's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::os::fd::OwnedFd;
+
+use netlink_packet_route::link::LinkFlags;
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::sockopt::{set_ipv6_multicast_hops, set_ipv6_multicast_if, set_ipv6_multicast_loop};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, ipproto, sendto, socket_with};
+
+use crate::error::{Error, Result};
+use crate::link::{Link, LinkRef};
+use crate::mac::Mac;
+use crate::netns::Netns;
+
+/// `ETH_P_ARP` and `ETH_P_IP`, `include/uapi/linux/if_ether.h`.
+const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_IP: u16 = 0x0800;
+/// `ARPHRD_ETHER` and `ARPOP_REQUEST`, `include/uapi/linux/if_arp.h`.
+const ARPHRD_ETHER: u16 = 1;
+const ARPOP_REQUEST: u16 = 1;
+/// Of the whole of an ARP packet for IPv4 on Ethernet.
+const ARP_LENGTH: usize = 28;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Set: forget what you knew. Not set: an answer, a router.
+const OVERRIDE: u8 = 0x20;
+const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+impl Netns {
+    /// Tells the neighbours on a link that it has these addresses: by gratuitous ARP (RFC 5227, section 3) and
+    /// unsolicited neighbour advertisement (RFC 4861, section 7.2.6). A link without neighbours, or without a hardware
+    /// address, has nobody to tell.
+    ///
+    /// One packet for each, and no request if the link is known. The link must be up.
+    ///
+    /// # Errors
+    ///
+    /// If the link is down, or an IPv6 address is not (yet) one of the link's own.
+    pub fn announce<'a>(&self, which: impl Into<LinkRef<'a>>, addresses: &[IpAddr]) -> Result<()> {
+        let looked_up;
+        let link = match which.into() {
+            LinkRef::Link(link) => link,
+            which => {
+                looked_up = self.link(which)?;
+                &looked_up
+            }
+        };
+        let alone = link.is_loopback() || link.flags & LinkFlags::Noarp.bits() != 0;
+        let Some(mac) = link.mac.filter(|_| !alone) else { return Ok(()) };
+        let announced = self.visit(|| addresses.iter().try_for_each(|&address| announce(link, mac, address)));
+        announced?
+    }
+}
+
+fn announce(link: &Link, mac: Mac, address: IpAddr) -> Result<()> {
+    let (doing, what) = ("announce address", format!("{address} on link {:?}", link.name));
+    #[cfg(feature = "testing")]
+    crate::testing::fault::change("sendto", doing, &what)?;
+    let sent = match address {
+        IpAddr::V4(address) => send_arp(link.index, mac, address),
+        IpAddr::V6(address) => send_advertisement(link.index, mac, address),
+    };
+    sent.map_err(|errno| Error::os(doing, what, errno))
+}
+
+fn send_arp(index: u32, mac: Mac, address: Ipv4Addr) -> rustix::io::Result<()> {
+    // Without a protocol: it sends, and receives nothing.
+    let socket = open(AddressFamily::PACKET, SocketType::DGRAM, None)?;
+    let everybody = PacketAddress::new(index, ETH_P_ARP, Mac::new([0xff; 6]));
+    sendto(&socket, &arp(mac, address), SendFlags::empty(), &everybody).map(|_sent| ())
+}
+
+fn send_advertisement(index: u32, mac: Mac, address: Ipv6Addr) -> rustix::io::Result<()> {
+    let socket = open(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
+    bind(&socket, &SocketAddrV6::new(address, 0, 0, index))?;
+    // Neighbours drop what may have been routed.
+    set_ipv6_multicast_hops(&socket, 255)?;
+    set_ipv6_multicast_if(&socket, index)?;
+    set_ipv6_multicast_loop(&socket, false)?;
+    let everybody = SocketAddrV6::new(ALL_NODES, 0, 0, index);
+    sendto(&socket, &advertisement(mac, address), SendFlags::empty(), &everybody).map(|_sent| ())
+}
+
+fn open(
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<rustix::net::Protocol>,
+) -> rustix::io::Result<OwnedFd> {
+    socket_with(family, kind, SocketFlags::CLOEXEC, protocol)
+}
+
+/// RFC 826: a question for an address, asked by who has it.
+fn arp(mac: Mac, address: Ipv4Addr) -> [u8; ARP_LENGTH] {
+    let mut packet = [0; ARP_LENGTH];
+    packet[0..2].copy_from_slice(&ARPHRD_ETHER.to_be_bytes());
+    packet[2..4].copy_from_slice(&ETH_P_IP.to_be_bytes());
+    packet[4..6].copy_from_slice(&[6, 4]);
+    packet[6..8].copy_from_slice(&ARPOP_REQUEST.to_be_bytes());
+    packet[8..14].copy_from_slice(&mac.octets());
+    packet[14..18].copy_from_slice(&address.octets());
+    packet[24..28].copy_from_slice(&address.octets());
+    packet
+}
+
+/// RFC 4861, section 4.4. The kernel fills in the checksum.
+fn advertisement(mac: Mac, address: Ipv6Addr) -> [u8; 32] {
+    let mut packet = [0; 32];
+    packet[0] = NEIGHBOUR_ADVERTISEMENT;
+    packet[4] = OVERRIDE;
+    packet[8..24].copy_from_slice(&address.octets());
+    // The length is in units of eight octets.
+    packet[24..26].copy_from_slice(&[TARGET_LINK_LAYER_ADDRESS, 1]);
+    packet[26..32].copy_from_slice(&mac.octets());
+    packet
+}
+
+/// `struct sockaddr_ll`, `packet(7)`.
+#[repr(C)]
+struct PacketAddress {
+    family: u16,
+    /// In network byte order.
+    protocol: [u8; 2],
+    index: u32,
+    hardware_type: u16,
+    packet_type: u8,
+    length: u8,
+    address: [u8; 8],
+}
+
+impl PacketAddress {
+    fn new(index: u32, protocol: u16, mac: Mac) -> PacketAddress {
+        let mut address = [0; 8];
+        address[..6].copy_from_slice(&mac.octets());
+        let family = AddressFamily::PACKET.as_raw();
+        let protocol = protocol.to_be_bytes();
+        PacketAddress { family, protocol, index, hardware_type: 0, packet_type: 0, length: 6, address }
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "rustix has no address for packet sockets, and marks the trait to add one unsafe"
+)]
+// SAFETY: the pointer is to all of a `struct sockaddr_ll`, which lives longer than the call and has no padding.
+unsafe impl SocketAddrArg for PacketAddress {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        const LENGTH: SocketAddrLen = 20;
+        const { assert!(size_of::<PacketAddress>() == 20) };
+        f(std::ptr::from_ref(self).cast(), LENGTH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0xab, 1]);
+
+    #[test]
+    fn an_arp_packet_asks_for_its_own_sender() {
+        let packet = arp(MAC, Ipv4Addr::new(10, 1, 2, 3));
+        let expected = [
+            [0, 1, 8, 0, 6, 4, 0, 1].as_slice(),
+            &[2, 0, 0, 0, 0xab, 1, 10, 1, 2, 3],
+            &[0, 0, 0, 0, 0, 0, 10, 1, 2, 3],
+        ];
+        assert_eq!(packet.as_slice(), expected.concat());
+    }
+
+    #[test]
+    fn an_advertisement_overrides_and_names_the_hardware_address() {
+        let packet = advertisement(MAC, "fd00::1".parse().unwrap());
+        let target = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let expected = [[136, 0, 0, 0, 0x20, 0, 0, 0].as_slice(), &target, &[2, 1, 2, 0, 0, 0, 0xab, 1]];
+        assert_eq!(packet.as_slice(), expected.concat());
+    }
+}
