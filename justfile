@@ -12,14 +12,14 @@ test:
 conformance DIR *ARGS:
     cargo run --release -p conformance -- {{DIR}} {{ARGS}}
 
-# the static binary that is shipped, and its size
+# the static binary that is shipped, and its size; then in target/plugins, with a link for each plugin
 static:
-    tools/build-static
+    tools/build-static && target/static/ferrocni install target/plugins
 
-# ours against another directory of plugins, against the kernel's floor
+# ours (of `just static`) against another directory of plugins, and against the kernel's floor
 bench OTHER *ARGS:
-    cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
+    tools/build-static floor && cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
 
-# licences, advisories, doubles
+# licences, advisories (from the network), doubles
 deny:
     cargo deny check

@@ -252,15 +252,21 @@ impl Picture {
     }
 }
 
-/// Every file below `folder` with its content.
-fn list(folder: &Path, files: &mut Vec<String>) {
+/// Everything below `folder`: files with their content, links with their target, and folders.
+fn list(folder: &Path, entries: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() {
-            list(&path, files);
+        let name = path.display();
+        if path.is_symlink() {
+            entries.push(format!("{name} -> {:?}", std::fs::read_link(&path).unwrap_or_default()));
+        } else if path.is_dir() {
+            entries.push(format!("{name}/"));
+            list(&path, entries);
         } else {
-            let content = std::fs::read(&path).unwrap_or_default();
-            files.push(format!("{}: {}", path.display(), content.escape_ascii()));
+            entries.push(match std::fs::read(&path) {
+                Ok(content) => format!("{name}: {}", content.escape_ascii()),
+                Err(e) => format!("{name}: {e}"),
+            });
         }
     }
 }
