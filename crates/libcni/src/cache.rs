@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::Added;
 use crate::error::os_text;
+use crate::file;
 
 /// The `kind` of a file in today's format; without it, the file is the bare result of an older libcni.
 const KIND: &str = "cniCacheV1";
@@ -129,7 +130,7 @@ impl Cache {
     /// What is known of the attachment; nothing where there was no ADD.
     pub(crate) fn read(&self, key: &Key) -> Result<Option<CachedAttachment>, CacheError> {
         let path = self.results.join(&key.file);
-        let content = match fs::read(&path) {
+        let content = match file::read(&path) {
             Ok(content) => content,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(CacheError { path, why: Why::Io(e) }),
@@ -148,8 +149,11 @@ impl Cache {
             .create(&self.results)
             .map_err(|e| failed(&self.results, e))?;
         let path = self.results.join(&key.file);
-        let unfinished =
-            self.write_unfinished(encode(attachment).as_bytes()).map_err(|e| failed(&path, e))?;
+        let content = encode(attachment).into_bytes();
+        // What could not be read again would make every CHECK fail.
+        let unfinished = file::check_size(&content)
+            .and_then(|()| self.write_unfinished(&content))
+            .map_err(|e| failed(&path, e))?;
         fs::rename(&unfinished, &path).map_err(|e| {
             let _ = fs::remove_file(&unfinished);
             failed(&path, e)
@@ -191,7 +195,7 @@ impl Cache {
         let (mut known, mut broken) = (Vec::new(), Vec::new());
         for name in files {
             let path = self.results.join(&name);
-            match fs::read(&path) {
+            match file::read(&path) {
                 Ok(content) => match decode_listed(&content, &name) {
                     Ok(attachment) => known.extend(attachment),
                     Err(why) => broken.push(CacheError { path, why }),
@@ -257,20 +261,20 @@ fn encode(attachment: &CachedAttachment) -> String {
 }
 
 /// Reads the file that was looked for by its name. The names in it count: those of network `a-b` and container `c`
-/// make the same file name as those of `a` and `b-c`.
+/// make the same file name as those of `a` and `b-c`. Names that do not make this file name are nobody's.
 fn decode(content: &[u8], key: &Key) -> Result<CachedAttachment, Why> {
     let document = parse(content)?;
     if document.kind != KIND {
         return decode_bare(content, key);
     }
-    let wanted = (key.network.as_str(), key.id.container_id.as_str(), key.id.ifname.as_str());
-    let found = (document.network_name.as_str(), document.container_id.as_str(), document.if_name.as_str());
-    if found != wanted {
-        let (network, container, ifname) = found;
+    let owner = owner(&document, &key.file)?;
+    if (&owner.network, &owner.id) != (&key.network, &key.id) {
+        let (network, id) = (owner.network.as_str(), owner.id);
+        let (container, ifname) = (id.container_id.as_str(), id.ifname.as_str());
         let owner = format!("network {network:?}, container {container:?}, interface {ifname:?}");
         return Err(Why::Foreign(owner));
     }
-    fill(document, key.network.clone(), key.id.clone())
+    fill(document, owner)
 }
 
 /// Reads a file that was found by listing; nothing where it is the bare result of an older libcni.
@@ -279,14 +283,20 @@ fn decode_listed(content: &[u8], name: &str) -> Result<Option<CachedAttachment>,
     if document.kind != KIND {
         return Ok(None);
     }
-    let network = NetworkName::parse(&document.network_name).map_err(|e| Why::Broken(e.to_string()))?;
-    let id = AttachmentId::parse(&document.container_id, &document.if_name)
-        .map_err(|e| Why::Broken(e.to_string()))?;
+    let owner = owner(&document, name)?;
+    fill(document, owner).map(Some)
+}
+
+/// Whose attachment is in the file of this name.
+fn owner(document: &Document, file: &str) -> Result<Key, Why> {
+    let Document { network_name, container_id, if_name, .. } = document;
+    let network = NetworkName::parse(network_name).map_err(|e| Why::Broken(e.to_string()))?;
+    let id = AttachmentId::parse(container_id, if_name).map_err(|e| Why::Broken(e.to_string()))?;
     let key = Key::new(network, id).map_err(Why::Broken)?;
-    if key.file != name {
+    if key.file != file {
         return Err(Why::Broken(format!("the names in it belong to {:?}", key.file)));
     }
-    fill(document, key.network, key.id).map(Some)
+    Ok(key)
 }
 
 fn parse(content: &[u8]) -> Result<Document, Why> {
@@ -309,7 +319,7 @@ fn decode_bare(content: &[u8], key: &Key) -> Result<CachedAttachment, Why> {
     })
 }
 
-fn fill(document: Document, network: NetworkName, id: AttachmentId) -> Result<CachedAttachment, Why> {
+fn fill(document: Document, Key { network, id, .. }: Key) -> Result<CachedAttachment, Why> {
     let Document { config, netns, cni_args: args, capability_args, result, .. } = document;
     let config = BASE64.decode(config).map_err(|e| Why::Broken(format!("config: {e}")))?;
     Ok(CachedAttachment { network, id, netns, args, capability_args, config, result })
@@ -410,6 +420,12 @@ mod tests {
             assert!(matches!(error.why, Why::Broken(_)), "{content:?}: {error}");
             assert_eq!(cache.list().unwrap().1.len(), 1, "{content:?}");
         }
+        // Names that do not make this file name are another attachment's neither.
+        for names in [("containerId", "x"), ("\"c\"", "\"d\""), ("\"c\"", "\"../c\""), ("\"n\"", "\"\"")] {
+            put(&cache, "n-c-eth0", whole.replace(names.0, names.1));
+            let error = cache.read(&key("n", "c")).unwrap_err();
+            assert!(matches!(error.why, Why::Broken(_)), "{names:?}: {error}");
+        }
         put(&cache, "n-c-eth0", whole.replace("eyJu", "!"));
         assert!(matches!(cache.read(&key("n", "c")).unwrap_err().why, Why::Broken(_)));
     }
@@ -471,6 +487,16 @@ mod tests {
         fs::create_dir(cache.results.join("n-c-eth0")).unwrap();
         assert!(matches!(cache.write(&attachment("n", "c")).unwrap_err().why, Why::Io(_)));
         assert_eq!(fs::read_dir(&cache.results).unwrap().count(), 2, "the unfinished file is gone");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let (_dir, cache) = cache();
+        // Three bytes are four in base64.
+        let config = vec![b' '; file::MAX_FILE / 4 * 3];
+        let error = cache.write(&CachedAttachment { config, ..attachment("n", "c") }).unwrap_err();
+        assert!(error.to_string().ends_with("n-c-eth0: it has more than 67108864 bytes"), "{error}");
+        assert_eq!(fs::read_dir(&cache.results).unwrap().count(), 0);
     }
 
     #[test]

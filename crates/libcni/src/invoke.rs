@@ -37,7 +37,7 @@ pub trait Invoke: Send + Sync {
 ///
 /// # Errors
 /// Empty names, `.`, `..`, and names with anything but letters, digits, `.`, `_` and `-`.
-pub fn check_type(plugin: &str) -> Result<(), Error> {
+pub(crate) fn check_type(plugin: &str) -> Result<(), Error> {
     if plugin.is_empty() {
         return Err(Error::failed("no plugin name provided"));
     }
@@ -52,7 +52,7 @@ pub fn check_type(plugin: &str) -> Result<(), Error> {
 /// `failed to find plugin …`, with what is there instead.
 ///
 /// `there` has an entry a folder: its name and the plugins in it, or why it could not be read.
-pub fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, String>)]) -> Error {
+pub(crate) fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, String>)]) -> Error {
     let folders: Vec<&str> = there.iter().map(|(folder, _)| folder.as_str()).collect();
     let mut details = Vec::new();
     for (folder, content) in there {

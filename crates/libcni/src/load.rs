@@ -12,6 +12,7 @@ use cni_spec::json::Object;
 use cni_spec::{NetworkConfig, NetworkName, PluginConfig};
 
 use crate::error::os_text;
+use crate::file;
 
 /// Why a configuration could not be had.
 #[derive(Debug)]
@@ -68,14 +69,8 @@ impl fmt::Display for LoadError {
     }
 }
 
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            LoadError::Read { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+// There is no `source`: what the kernel said is in the text, and whoever prints a chain would say it twice.
+impl std::error::Error for LoadError {}
 
 /// Loads the network `name` from `dir`, usually `/etc/cni/net.d`.
 ///
@@ -109,7 +104,8 @@ pub fn load(dir: impl AsRef<Path>, name: &str) -> Result<NetworkConfig, LoadErro
 /// order of their names, behind its own.
 ///
 /// # Errors
-/// What cannot be read or parsed, and a list without plugins.
+/// What cannot be read or parsed, what is no regular file or has more than [`MAX_FILE`](crate::MAX_FILE) bytes, and a
+/// list without plugins.
 #[doc(alias("NetworkConfFromFile", "ConfListFromFile", "ConfFromFile"))]
 pub fn load_file(path: impl AsRef<Path>) -> Result<NetworkConfig, LoadError> {
     let path = path.as_ref();
@@ -170,7 +166,7 @@ fn load_plugin(path: &Path) -> Result<PluginConfig, LoadError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    fs::read(path).map_err(|error| LoadError::Read { path: path.into(), error })
+    file::read(path).map_err(|error| LoadError::Read { path: path.into(), error })
 }
 
 /// Whether the file name ends in one of the extensions; unlike [`Path::extension`], that may be all of the name.
@@ -320,7 +316,16 @@ mod tests {
         assert_eq!(error.to_string(), "error reading /nonexistent/1.conflist: no such file or directory");
         let dir = folder(&[]);
         std::os::unix::fs::symlink("/nonexistent", dir.path().join("1.conflist")).unwrap();
-        assert!(matches!(load(dir.path(), "n"), Err(LoadError::Read { .. })));
+        let error = load(dir.path(), "n").unwrap_err();
+        assert!(error.to_string().ends_with("1.conflist: no such file or directory"), "{error}");
+        // As those print it who follow the sources.
+        assert!(std::error::Error::source(&error).is_none());
+        for other in ["/dev/zero", "/"] {
+            fs::remove_file(dir.path().join("1.conflist")).unwrap();
+            std::os::unix::fs::symlink(other, dir.path().join("1.conflist")).unwrap();
+            let error = load(dir.path(), "n").unwrap_err().to_string();
+            assert!(error.ends_with("1.conflist: it is no regular file"), "{error}");
+        }
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(matches!(config_files(&file, &["conf"]), Err(LoadError::Read { .. })));

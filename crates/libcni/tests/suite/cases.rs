@@ -25,6 +25,8 @@ pub(crate) const ALL: &[Case] = &[
     ("del_goes_on_past_a_missing_plugin", del_goes_on_past_a_missing_plugin),
     ("del_has_no_previous_result_before_0_4_0", del_has_no_previous_result_before_0_4_0),
     ("del_copes_with_a_broken_cache", del_copes_with_a_broken_cache),
+    ("a_file_of_no_names_is_nobodys", a_file_of_no_names_is_nobodys),
+    ("a_fifo_keeps_nobody_waiting", a_fifo_keeps_nobody_waiting),
     ("del_fills_in_what_the_cache_knows", del_fills_in_what_the_cache_knows),
     ("results_of_an_older_libcni_are_found", results_of_an_older_libcni_are_found),
     ("check_goes_forwards_and_stops", check_goes_forwards_and_stops),
@@ -318,6 +320,38 @@ fn del_copes_with_a_broken_cache(way: Way) {
     fs::write(world.cache_file("n", "x"), "").unwrap();
     cni.add(&net, &attachment("x")).unwrap();
     cni.check(&net, &attachment("x")).unwrap();
+}
+
+fn a_file_of_no_names_is_nobodys(way: Way) {
+    let world = World::new(way);
+    let (cni, net) = (world.cni(), world.net("1.0.0", well()));
+    let nameless = json!({"kind": "cniCacheV1"});
+    let other = json!({"kind": "cniCacheV1", "containerId": "y", "ifName": "eth0", "networkName": "n"});
+    fs::create_dir_all(world.cache_dir().join("results")).unwrap();
+    for document in [nameless, other] {
+        fs::write(world.cache_file("n", "x"), document.to_string()).unwrap();
+        cni.add(&net, &attachment("x")).unwrap();
+        cni.check(&net, &attachment("x")).unwrap();
+        world.warnings();
+        fs::write(world.cache_file("n", "x"), document.to_string()).unwrap();
+        cni.del(&net, &attachment("x")).unwrap();
+        assert!(world.warnings()[0].contains("n-x-eth0: broken: "));
+        assert!(!world.cache_file("n", "x").exists());
+    }
+}
+
+fn a_fifo_keeps_nobody_waiting(way: Way) {
+    let world = World::new(way);
+    let (cni, net) = (world.cni(), world.net("1.0.0", well()));
+    fs::create_dir_all(world.cache_dir().join("results")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(world.cache_file("n", "x")).status().unwrap();
+    assert!(made.success());
+    let error = cni.check(&net, &attachment("x")).unwrap_err().to_string();
+    assert!(error.ends_with("n-x-eth0: it is no regular file"), "{error}");
+    assert!(cni.cached_attachments(None).unwrap().is_empty());
+    cni.del(&net, &attachment("x")).unwrap();
+    assert!(!world.cache_file("n", "x").exists());
+    assert_eq!(world.short_calls(), ["DEL c", "DEL b", "DEL a"]);
 }
 
 fn del_fills_in_what_the_cache_knows(way: Way) {

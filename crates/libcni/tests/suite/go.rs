@@ -1,7 +1,7 @@
 //! A host is shared with a runtime in Go: what one has added, the other checks and deletes, through the same cache.
 //!
 //! The runtime in Go is `tests/go/main.go`, on the reference's libcni as Debian installs it
-//! (`golang-github-containernetworking-cni-dev`). Without Go or without that package these cases are skipped, and
+//! (`golang-github-appc-cni-dev`). Without Go or without that package these cases are skipped, and
 //! say so.
 
 use std::path::{Path, PathBuf};
