@@ -42,6 +42,9 @@ pub struct CachedAttachment {
     /// The path of the container's namespace at the time; empty where it was not kept. It may be somebody else's by
     /// now.
     pub netns: String,
+    /// Which namespace that was, to be compared and nothing else; empty where it was not kept, as in entries written
+    /// by the reference.
+    pub netns_id: String,
     /// The pairs of `CNI_ARGS`.
     pub args: Vec<(String, String)>,
     /// The arguments of capabilities.
@@ -243,10 +246,14 @@ struct Document {
     capability_args: BTreeMap<String, Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Box<RawValue>>,
+    /// Our own; the reference ignores it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    netns_id: String,
 }
 
 fn encode(attachment: &CachedAttachment) -> String {
-    let CachedAttachment { network, id, netns, args, capability_args, config, result } = attachment.clone();
+    let CachedAttachment { network, id, netns, netns_id, args, capability_args, config, result } =
+        attachment.clone();
     json::to_compact(&Document {
         kind: KIND.to_owned(),
         container_id: id.container_id.to_string(),
@@ -257,6 +264,7 @@ fn encode(attachment: &CachedAttachment) -> String {
         cni_args: args,
         capability_args,
         result,
+        netns_id,
     })
 }
 
@@ -312,6 +320,7 @@ fn decode_bare(content: &[u8], key: &Key) -> Result<CachedAttachment, Why> {
         network: key.network.clone(),
         id: key.id.clone(),
         netns: String::new(),
+        netns_id: String::new(),
         args: Vec::new(),
         capability_args: BTreeMap::new(),
         config: Vec::new(),
@@ -320,9 +329,9 @@ fn decode_bare(content: &[u8], key: &Key) -> Result<CachedAttachment, Why> {
 }
 
 fn fill(document: Document, Key { network, id, .. }: Key) -> Result<CachedAttachment, Why> {
-    let Document { config, netns, cni_args: args, capability_args, result, .. } = document;
+    let Document { config, netns, netns_id, cni_args: args, capability_args, result, .. } = document;
     let config = BASE64.decode(config).map_err(|e| Why::Broken(format!("config: {e}")))?;
-    Ok(CachedAttachment { network, id, netns, args, capability_args, config, result })
+    Ok(CachedAttachment { network, id, netns, netns_id, args, capability_args, config, result })
 }
 
 fn remove_if_old(path: &Path) {
@@ -350,6 +359,7 @@ mod tests {
             network,
             id,
             netns: "/run/netns/x".into(),
+            netns_id: "4:5".into(),
             args: vec![("K".into(), "<V>".into())],
             capability_args: BTreeMap::from([(
                 "mac".into(),
@@ -378,7 +388,7 @@ mod tests {
         let path = cache.results.join("n-c-eth0");
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
-            r#"{"kind":"cniCacheV1","containerId":"c","config":"eyJuYW1lIjoibiJ9","ifName":"eth0","networkName":"n","netns":"/run/netns/x","cniArgs":[["K","\u003cV\u003e"]],"capabilityArgs":{"mac":"00:01"},"result":{"cniVersion":"1.0.0","x":1.0}}"#
+            r#"{"kind":"cniCacheV1","containerId":"c","config":"eyJuYW1lIjoibiJ9","ifName":"eth0","networkName":"n","netns":"/run/netns/x","cniArgs":[["K","\u003cV\u003e"]],"capabilityArgs":{"mac":"00:01"},"result":{"cniVersion":"1.0.0","x":1.0},"netnsId":"4:5"}"#
         );
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&cache.results)), (0o600, 0o700));

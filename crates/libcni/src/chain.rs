@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::cache::{CachedAttachment, Key};
 use crate::cni::{Attachment, Cni, has_previous, plugin_failure};
 use crate::error::Error;
-use crate::{Added, Invocation, Reply, request};
+use crate::{Added, Invocation, Reply, netns, request};
 
 /// A network's plugins and the attachment they are executed for; GC and STATUS have an empty one.
 #[derive(Clone, Copy)]
@@ -82,6 +82,7 @@ impl Chain<'_> {
             network: key.network,
             id: key.id,
             netns: self.attachment.netns.clone(),
+            netns_id: netns::id(&self.attachment.netns).unwrap_or_default(),
             args: self.attachment.args.clone(),
             capability_args: self.attachment.capability_args.clone(),
             config: self.net.source.clone(),

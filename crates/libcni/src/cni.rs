@@ -15,7 +15,7 @@ use crate::cache::{Cache, CacheError, CachedAttachment, Key, Why};
 use crate::chain::Chain;
 use crate::error::{CacheAction, CacheFailure, Error, PluginFailure};
 use crate::invoke::check_type;
-use crate::{Added, Invocation, Invoke, Reply, TraceContext, request};
+use crate::{Added, Invocation, Invoke, Reply, TraceContext, netns, request};
 
 /// Where attachments are remembered unless [`Cni::cache_dir`] says otherwise.
 pub const DEFAULT_CACHE_DIR: &str = "/var/lib/cni";
@@ -197,6 +197,8 @@ impl Cni {
     /// `valid` does not name, then GC for each plugin in order, from version 1.1.0 on. Nothing is executed where the
     /// network's configuration says `disableGC`.
     ///
+    /// A DEL gets an empty `netns` where the path of the ADD is gone, or has become that of another namespace.
+    ///
     /// # Errors
     /// Everything that failed; the rest has been done.
     #[doc(alias = "GCNetworkList")]
@@ -212,7 +214,7 @@ impl Cni {
         });
         for stale in known.into_iter().filter(|k| k.network == network && !valid.contains(&k.id)) {
             let id = stale.id.clone();
-            if let Err(error) = self.del(net, &stale.into()) {
+            if let Err(error) = self.del(net, &self.left_of(stale)) {
                 errors.push(Error::Stale { id, cause: Box::new(error) });
             }
         }
@@ -311,6 +313,20 @@ impl Cni {
             .into_iter()
             .filter(|k| container_id.is_none_or(|id| k.id.container_id.as_str() == id))
             .collect())
+    }
+
+    /// The attachment as far as it can still be there: without its namespace if that is gone. Entries that do not say
+    /// which one it was are taken at their word, as the reference does.
+    fn left_of(&self, mut known: CachedAttachment) -> Attachment {
+        let found = netns::id(&known.netns);
+        if !known.netns_id.is_empty() && found.as_ref() != Some(&known.netns_id) {
+            if found.is_some() {
+                let (container, path) = (&known.id.container_id, &known.netns);
+                self.warn(format_args!("DEL without namespace: {path} is not that of {container} any more"));
+            }
+            known.netns.clear();
+        }
+        known.into()
     }
 
     fn forget(&self, key: &Key) {

@@ -33,7 +33,7 @@
 //! * A failed ADD is undone: DEL for the plugin that failed and for those before it. Nothing is left in the cache.
 //! * DEL goes on past a plugin that fails or is missing, reports every failure, and can be repeated until none is
 //!   left: only then is the attachment forgotten.
-//! * GC touches no attachment of another network.
+//! * GC touches no attachment of another network, and no namespace but the one that an ADD was given.
 //! * Whatever a plugin does with its streams, nobody waits for ever: see [`Process`].
 //!
 //! Configurations, results and the cache are those of the reference's libcni, read and written both ways: a host can
@@ -68,6 +68,7 @@ mod file;
 mod invocation;
 mod invoke;
 mod load;
+mod netns;
 mod process;
 mod request;
 

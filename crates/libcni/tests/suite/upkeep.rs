@@ -13,6 +13,7 @@ use crate::world::{Case, Way, World, attachment, fails, well};
 pub(crate) const ALL: &[Case] = &[
     ("gc_deletes_what_is_stale_and_only_that", gc_deletes_what_is_stale_and_only_that),
     ("gc_goes_on_and_reports_everything", gc_goes_on_and_reports_everything),
+    ("gc_enters_no_strangers_namespace", gc_enters_no_strangers_namespace),
     ("gc_has_gates", gc_has_gates),
     ("status_keeps_the_code", status_keeps_the_code),
     ("validate_asks_for_versions", validate_asks_for_versions),
@@ -82,6 +83,45 @@ fn gc_goes_on_and_reports_everything(way: Way) {
     let error = cni.gc(&world.net("1.1.0", well()), &[]).unwrap_err();
     assert!(error.to_string().starts_with("failed to list the cached attachments: "), "{error}");
     assert_eq!(world.short_calls(), ["GC a", "GC b", "GC c"]);
+}
+
+fn gc_enters_no_strangers_namespace(way: Way) {
+    let world = World::new(way);
+    let (cni, net) = (world.cni(), world.net("1.0.0", well()));
+    let path = |container: &str| world.file(&format!("netns-{container}"));
+    let there = |container: &str| Attachment {
+        netns: path(container).to_str().unwrap().to_owned(),
+        ..attachment(container)
+    };
+    for container in ["another", "go", "gone", "same"] {
+        fs::write(path(container), "").unwrap();
+        cni.add(&net, &there(container)).unwrap();
+    }
+    fs::remove_file(path("gone")).unwrap();
+    for container in ["another", "go"] {
+        fs::write(path("new"), "").unwrap();
+        fs::rename(path("new"), path(container)).unwrap();
+    }
+    // The reference does not keep which namespace it was.
+    let written = fs::read(world.cache_file("n", "go")).unwrap();
+    let mut written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    assert!(written.as_object_mut().unwrap().remove("netnsId").is_some());
+    fs::write(world.cache_file("n", "go"), written.to_string()).unwrap();
+
+    world.calls();
+    cni.gc(&net, &[]).unwrap();
+    let calls = world.calls();
+    assert_eq!(calls.len(), 4 * 3);
+    for call in calls {
+        let expected = match call.container_id.as_str() {
+            "go" | "same" => there(&call.container_id).netns,
+            _ => String::new(),
+        };
+        assert_eq!(call.netns, expected, "{}", call.container_id);
+    }
+    let text = format!("DEL without namespace: {} is not that of another any more", there("another").netns);
+    assert_eq!(world.warnings(), [text]);
+    assert!(cni.cached_attachments(None).unwrap().is_empty());
 }
 
 fn gc_has_gates(way: Way) {
