@@ -3,7 +3,7 @@
 //!
 //! Which verb does what, and what is remembered, is decided in `cni.rs`.
 
-use cni_spec::{Command, NetworkConfig};
+use cni_spec::{Code, Command, NetworkConfig};
 use serde_json::value::RawValue;
 
 use crate::cache::{CachedAttachment, Key};
@@ -96,8 +96,49 @@ impl Chain<'_> {
     }
 }
 
+/// Whether a pair of `CNI_ARGS` arrives as the one pair that it is.
+///
+/// # Errors
+/// What would end it, or begin another; the error names the pair.
+pub(crate) fn judge_arg((key, value): &(String, String)) -> Result<(), cni_spec::Error> {
+    let in_either = |c| key.contains(c) || value.contains(c);
+    let why = if key.is_empty() {
+        "its key is empty"
+    } else if key.contains('=') {
+        "its key has '=', which begins the value"
+    } else if in_either(';') {
+        "it has ';', which begins the next pair"
+    } else if in_either('\0') {
+        "it has a NUL byte, which ends the variable"
+    } else {
+        return Ok(());
+    };
+    let text = format!("invalid CNI_ARGS pair {key:?}={value:?}: {why}");
+    Err(cni_spec::Error::new(Code::INVALID_ENVIRONMENT, text))
+}
+
 /// `K=V;K2=V2`
 fn cni_args(args: &[(String, String)]) -> String {
     let pairs: Vec<String> = args.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(";")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_stays_one() {
+        let judge = |key: &str, value: &str| judge_arg(&(key.into(), value.into()));
+        for (key, value) in [("K", ""), ("K", "a b"), ("IgnoreUnknown", "1"), ("K", "a=b")] {
+            assert!(judge(key, value).is_ok(), "{key}={value}");
+        }
+        for (key, value) in
+            [("", "x"), ("a=b", "x"), ("a;b", "x"), ("a", "b;IP=9"), ("a\0", "x"), ("a", "\0")]
+        {
+            let error = judge(key, value).unwrap_err();
+            assert_eq!(error.code, Code::INVALID_ENVIRONMENT);
+            assert!(error.msg.starts_with(&format!("invalid CNI_ARGS pair {key:?}={value:?}: ")), "{error}");
+        }
+    }
 }

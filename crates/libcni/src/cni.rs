@@ -12,7 +12,7 @@ use cni_spec::{AttachmentId, Code, Command, NetworkConfig, NetworkName, Version}
 use serde_json::value::RawValue;
 
 use crate::cache::{Cache, CacheError, CachedAttachment, Key, Why};
-use crate::chain::Chain;
+use crate::chain::{Chain, judge_arg};
 use crate::error::{CacheAction, CacheFailure, Error, PluginFailure};
 use crate::invoke::check_type;
 use crate::{Added, Invocation, Invoke, Reply, TraceContext, netns, request};
@@ -32,7 +32,8 @@ pub struct Attachment {
     pub netns: String,
     /// The name that the interface shall have in it.
     pub ifname: String,
-    /// The pairs of `CNI_ARGS`, passed on in this order as they are.
+    /// The pairs of `CNI_ARGS`, passed on in this order as they are. A pair that would not arrive as one is refused:
+    /// with `;` or NUL, without a key, or with `=` in it.
     pub args: Vec<(String, String)>,
     /// Arguments for plugins that have the capability of that name: `portMappings`, `bandwidth` …
     pub capability_args: BTreeMap<String, Box<RawValue>>,
@@ -156,7 +157,7 @@ impl Cni {
         let known = self.cache.read(&key).map_err(|e| cache_failure(net, CacheAction::Get, &e))?;
         let previous =
             previous_of(net, known.as_ref()).map_err(|e| cache_failure(net, CacheAction::Get, &e))?;
-        let attachment = &completed(attachment, known.as_ref());
+        let attachment = &self.completed(attachment, known.as_ref());
         let chain = Chain { cni: self, net, attachment };
         (0..net.plugins.len()).try_for_each(|index| chain.check(index, previous.as_deref()))
     }
@@ -184,7 +185,7 @@ impl Cni {
             true => previous_of(net, known.as_ref()).inspect_err(|e| without(e)).ok().flatten(),
             false => None,
         };
-        let attachment = &completed(attachment, known.as_ref());
+        let attachment = &self.completed(attachment, known.as_ref());
         let chain = Chain { cni: self, net, attachment };
         Error::all(chain.del(net.plugins.len(), previous.as_deref(), false))?;
         if !foreign {
@@ -326,7 +327,28 @@ impl Cni {
             }
             known.netns.clear();
         }
+        known.args.clear(); // DEL takes them from the cache, and says so if some are none
         known.into()
+    }
+
+    /// What the caller says, and what it said at the ADD where it says nothing.
+    fn completed(&self, attachment: &Attachment, known: Option<&CachedAttachment>) -> Attachment {
+        let mut attachment = attachment.clone();
+        let Some(known) = known else { return attachment };
+        if attachment.args.is_empty() {
+            attachment.args.clone_from(&known.args);
+            attachment.args.retain(|pair| match judge_arg(pair) {
+                Ok(()) => true,
+                Err(e) => {
+                    self.warn(format_args!("left out of what the cache knows: {e}"));
+                    false
+                }
+            });
+        }
+        if attachment.capability_args.is_empty() {
+            attachment.capability_args.clone_from(&known.capability_args);
+        }
+        attachment
     }
 
     fn forget(&self, key: &Key) {
@@ -416,10 +438,11 @@ impl Cni {
         Ok(name)
     }
 
-    /// Judges every name of an attachment to a network.
+    /// Judges every name of an attachment to a network, and what else could turn into something else on its way.
     fn key(&self, net: &NetworkConfig, attachment: &Attachment) -> Result<Key> {
         let network = self.network(net)?;
         let id = AttachmentId::parse(&attachment.container_id, &attachment.ifname).map_err(Error::Refused)?;
+        attachment.args.iter().try_for_each(judge_arg).map_err(Error::Refused)?;
         Key::new(network, id).map_err(|e| Error::Refused(cni_spec::Error::new(Code::INVALID_ENVIRONMENT, e)))
     }
 }
@@ -430,14 +453,15 @@ impl fmt::Debug for Cni {
     }
 }
 
-/// For GC, which has nothing but the cache to go by.
+/// For a DEL that has nothing but the cache to go by. Pairs of `CNI_ARGS` that no verb would accept, which others may
+/// have written there, are left out.
 impl From<CachedAttachment> for Attachment {
     fn from(known: CachedAttachment) -> Self {
         Attachment {
             container_id: known.id.container_id.to_string(),
             netns: known.netns,
             ifname: known.id.ifname.to_string(),
-            args: known.args,
+            args: known.args.into_iter().filter(|pair| judge_arg(pair).is_ok()).collect(),
             capability_args: known.capability_args,
             ..Attachment::default()
         }
@@ -487,18 +511,4 @@ fn previous_of(
     let document = added.map(|added| request::previous(&added, net)).transpose();
     document
         .map_err(|e| format!("failed to convert cached result to config version {:?}: {e}", net.cni_version))
-}
-
-/// What the caller says, and what it said at the ADD where it says nothing.
-fn completed(attachment: &Attachment, known: Option<&CachedAttachment>) -> Attachment {
-    let mut attachment = attachment.clone();
-    if let Some(known) = known {
-        if attachment.args.is_empty() {
-            attachment.args.clone_from(&known.args);
-        }
-        if attachment.capability_args.is_empty() {
-            attachment.capability_args.clone_from(&known.capability_args);
-        }
-    }
-    attachment
 }

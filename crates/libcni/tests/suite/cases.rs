@@ -28,6 +28,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_file_of_no_names_is_nobodys", a_file_of_no_names_is_nobodys),
     ("a_fifo_keeps_nobody_waiting", a_fifo_keeps_nobody_waiting),
     ("del_fills_in_what_the_cache_knows", del_fills_in_what_the_cache_knows),
+    ("args_that_others_wrote_block_nothing", args_that_others_wrote_block_nothing),
     ("results_of_an_older_libcni_are_found", results_of_an_older_libcni_are_found),
     ("check_goes_forwards_and_stops", check_goes_forwards_and_stops),
     ("check_has_gates", check_has_gates),
@@ -377,6 +378,36 @@ fn del_fills_in_what_the_cache_knows(way: Way) {
                 assert_eq!(call.config["runtimeConfig"], json!({"mac": expected}));
             }
         }
+    }
+}
+
+fn args_that_others_wrote_block_nothing(way: Way) {
+    let world = World::new(way);
+    let (cni, net) = (world.cni(), world.net("1.0.0", well()));
+    let args = vec![("K".into(), "V".into()), ("a".into(), "X".into())];
+    cni.add(&net, &Attachment { args, ..attachment("x") }).unwrap();
+    let written = fs::read_to_string(world.cache_file("n", "x")).unwrap();
+    let spoilt = written.replace(r#"["a","X"]"#, r#"["a","b;IP=9"]"#);
+    assert_ne!(spoilt, written);
+    let verbs: [(&str, &dyn Fn()); 4] = [
+        ("CHECK", &|| cni.check(&net, &attachment("x")).unwrap()),
+        ("DEL", &|| cni.del(&net, &attachment("x")).unwrap()),
+        ("GC", &|| cni.gc(&net, &[]).unwrap()),
+        ("DEL of what is known", &|| {
+            let known: Attachment = cni.cached(&net, &attachment("x")).unwrap().unwrap().into();
+            cni.del(&net, &known).unwrap();
+        }),
+    ];
+    for (verb, run) in verbs {
+        fs::write(world.cache_file("n", "x"), &spoilt).unwrap();
+        (world.calls(), world.warnings());
+        run();
+        let calls = world.calls();
+        assert_eq!(calls.len(), 3, "{verb}");
+        assert!(calls.iter().all(|c| c.args == "K=V"), "{verb}: {calls:?}");
+        let text = "left out of what the cache knows: invalid CNI_ARGS pair \"a\"=\"b;IP=9\": ";
+        let told = world.warnings().iter().any(|w| w.starts_with(text));
+        assert_eq!(told, verb != "DEL of what is known", "{verb}");
     }
 }
 

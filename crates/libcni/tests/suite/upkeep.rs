@@ -205,6 +205,10 @@ fn no_name_is_trusted(way: Way) {
         (attachment(&"x".repeat(4096)), Code::INVALID_ENVIRONMENT),
         (Attachment { ifname: "a/../b".into(), ..attachment("x") }, Code::INVALID_ENVIRONMENT),
         (Attachment { ifname: String::new(), ..attachment("x") }, Code::INVALID_ENVIRONMENT),
+        (
+            Attachment { args: vec![("a".into(), "b;IP=9".into())], ..attachment("x") },
+            Code::INVALID_ENVIRONMENT,
+        ),
     ];
     for (attachment, code) in &attachments {
         for verb in attached {
