@@ -69,6 +69,21 @@ pub fn nftables(netns: &Netns) -> Result<()> {
     netns.ensure_nft(&Ruleset::new().table(&Table::new(Family::Inet, "probe")))
 }
 
+/// The program `tc`, and a kernel with the queueing disciplines and filters of most.
+#[allow(clippy::disallowed_methods, reason = "nothing of this crate makes them")]
+pub fn traffic_control(netns: &Netns) -> Result<()> {
+    let works = netns.run(|| {
+        let command = "ip link add p type veth peer q && tc qdisc add dev p root handle 1: htb && \
+                       tc filter add dev p parent 1: u32 match u32 0 0 action mirred egress redirect dev q && \
+                       tc qdisc add dev p clsact";
+        std::process::Command::new("sh").args(["-c", command]).output()
+    })?;
+    match works {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err(Error::os("run tc", "", crate::Errno::OPNOTSUPP)),
+    }
+}
+
 /// The program `nft`, and a kernel that it works with.
 pub fn nft(netns: &Netns) -> Result<()> {
     let listed = netns.run(|| super::snapshot::nft(&["list", "tables"]))?;

@@ -3,20 +3,26 @@
 //! It leaves out what changes by itself (counters, timers, carrier, how far duplicate address detection has got) and
 //! what says nothing (interface indices), so that two snapshots differ only if somebody configured something.
 
+mod ruleset;
+mod sysctls;
+mod traffic;
+
 use std::fmt;
 use std::fmt::Write as _;
-use std::process::Command;
 
-use netlink_packet_core::Emitable;
 use netlink_packet_route::link::LinkFlags;
 
 use crate::address::Address;
+use crate::bridge::BridgePort;
 use crate::error::Result;
 use crate::link::Link;
+use crate::netlink::encode::Body;
 use crate::netlink::wire::{attributes, ip, string, u8_at, u32_at};
 use crate::netlink::{Request, rtm};
 use crate::netns::Netns;
 use crate::route::{Route, RouteFilter};
+
+pub(super) use ruleset::nft;
 
 /// `IFF_UP` and others that somebody sets, as opposed to those that the kernel reports.
 const SETTABLE: [(LinkFlags, &str); 6] = [
@@ -31,7 +37,9 @@ const SETTABLE: [(LinkFlags, &str); 6] = [
 /// `IFA_F_TENTATIVE`, `IFA_F_OPTIMISTIC` and `IFA_F_DADFAILED`: how far duplicate address detection has got.
 const DAD: u32 = 0x40 | 0x04 | 0x08;
 
-/// Links, addresses, routes of all tables, policy rules, queueing disciplines and nft's rule set, one line each.
+/// One line for each thing that is configured: links with what is special about ports of bridges, VLANs, addresses, routes
+/// of all tables, policy rules, queueing disciplines with their classes and filters, the kernel parameters that network
+/// plugins change where they are not what the kernel begins with, and nft's rule set, rules in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     lines: Vec<String>,
@@ -52,12 +60,11 @@ impl Snapshot {
         }
         let routes = netns.routes(RouteFilter::new())?;
         lines.extend(routes.iter().map(|route| describe_route(route, &name_of)));
-        lines.extend(dump(netns, rtm::GETRULE, "list rules", 12, read_rule)?);
-        let qdiscs = dump(netns, rtm::GETQDISC, "list qdiscs", 20, read_qdisc)?;
-        lines.extend(
-            qdiscs.into_iter().map(|(device, qdisc)| format!("qdisc of {}: {qdisc}", name_of(device))),
-        );
-        lines.extend(netns.run(ruleset)?);
+        lines.extend(dump(netns, rtm::GETRULE, "list rules", &[0; 12], read_rule)?);
+        lines.extend(traffic::lines(netns, &name_of)?);
+        lines.extend(vlans(netns, &links)?);
+        lines.extend(sysctls::lines(netns, &links)?);
+        lines.extend(netns.run(ruleset::lines)?);
         lines.sort();
         Ok(Snapshot { lines })
     }
@@ -113,7 +120,40 @@ fn describe_link(link: &Link, name_of: &dyn Fn(u32) -> String) -> String {
     add("alias", link.alias.as_ref().map(|alias| format!("{alias:?}")));
     add("group", Some(link.group).filter(|&group| group != 0).map(|group| group.to_string()));
     add("qlen", Some(link.tx_queue_len.to_string()));
+    add("vlan", link.vlan_id().map(|id| id.to_string()));
+    add("vlan_filtering", link.vlan_filtering().filter(|&on| on).map(|_on| "on".into()));
+    add("port", link.port().map(|port| format!("[{}]", describe_port(port))));
     line
+}
+
+/// Where a port differs from what it is at first.
+fn describe_port(port: BridgePort) -> String {
+    let BridgePort { hairpin, isolated, learning, unicast_flood, state: _ } = port;
+    let special = [
+        (hairpin, "hairpin"),
+        (isolated, "isolated"),
+        (!learning, "no learning"),
+        (!unicast_flood, "no flood"),
+    ];
+    let special: Vec<_> = special.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+    special.join(", ")
+}
+
+/// Which VLANs bridges and their ports are in, where any bridge heeds them.
+fn vlans(netns: &Netns, links: &[Link]) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if !links.iter().any(|link| link.vlan_filtering() == Some(true)) {
+        return Ok(lines);
+    }
+    for link in links.iter().filter(|link| link.port().is_some() || link.vlan_filtering().is_some()) {
+        for vlans in netns.vlans(link)? {
+            let mut line = format!("vlan of {}: {}-{}", link.name, vlans.first, vlans.last);
+            line.push_str(if vlans.pvid { " pvid" } else { "" });
+            line.push_str(if vlans.untagged { " untagged" } else { "" });
+            lines.push(line);
+        }
+    }
+    Ok(lines)
 }
 
 fn describe_address(link: &str, address: &Address) -> String {
@@ -155,28 +195,16 @@ fn describe_route(route: &Route, name_of: &dyn Fn(u32) -> String) -> String {
     line
 }
 
-/// Dumps a table of which nothing but a zeroed header needs to be sent.
+/// Dumps a table of which nothing but a header needs to be sent.
 fn dump<T>(
     netns: &Netns,
     kind: u16,
     doing: &'static str,
-    header: usize,
+    header: &[u8],
     read: fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>> {
-    let body = Zeroes(header);
+    let body = Body::new(header);
     netns.socket().dump(&Request { kind, body: &body, doing, what: &"" }, read)
-}
-
-struct Zeroes(usize);
-
-impl Emitable for Zeroes {
-    fn buffer_len(&self) -> usize {
-        self.0
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
-    }
 }
 
 /// `struct fib_rule_hdr` and `FRA_…`, `include/uapi/linux/fib_rules.h`.
@@ -205,62 +233,13 @@ fn read_rule(body: &[u8]) -> Option<String> {
     Some(format!("rule {family} {priority}:{invert} {} action {action}", details.join(" ")))
 }
 
-/// `struct tcmsg` and `TCA_…`, `include/uapi/linux/rtnetlink.h`: the link that it is on, and what it is.
-fn read_qdisc(body: &[u8]) -> Option<(u32, String)> {
-    let (device, handle, parent) = (u32_at(body, 4)?, u32_at(body, 8)?, u32_at(body, 12)?);
-    let (mut name, mut options) = (String::new(), String::new());
-    for (kind, value) in attributes(body.get(20..)?) {
-        match kind {
-            1 => name = string(value),
-            2 => options = hex(value),
-            _ => {}
-        }
-    }
-    Some((device, format!("{name} {handle:x} parent {parent:x} options [{options}]")))
-}
-
 pub(super) fn read_all(body: &[u8]) {
-    let _ = (read_rule(body), read_qdisc(body));
+    let _ = read_rule(body);
+    traffic::read_all(body);
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The rule set in the namespace of the calling thread. Each line is preceded by the blocks that it is in, so that it
-/// says where it belongs even when it is sorted among others.
-fn ruleset() -> Vec<String> {
-    let listed = match nft(&["--stateless", "list", "ruleset"]) {
-        Ok(listed) => listed,
-        Err(why) => return vec![format!("nft: not looked at, {why}")],
-    };
-    let mut blocks: Vec<&str> = Vec::new();
-    let mut lines = Vec::new();
-    for line in listed.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if line == "}" {
-            blocks.pop();
-            continue;
-        }
-        let opened = line.strip_suffix('{').map(str::trim_end);
-        blocks.push(opened.unwrap_or(line));
-        lines.push(format!("nft {}", blocks.join(" / ")));
-        if opened.is_none() {
-            blocks.pop();
-        }
-    }
-    lines
-}
-
-/// What the program `nft` prints, or why it does not.
-#[allow(clippy::disallowed_methods, reason = "nft's own syntax is what a human can compare")]
-pub(super) fn nft(arguments: &[&str]) -> std::result::Result<String, String> {
-    let ran =
-        Command::new("nft").args(arguments).output().map_err(|err| format!("cannot start nft: {err}"))?;
-    if ran.status.success() {
-        Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
-    } else {
-        Err(format!("nft failed: {}", String::from_utf8_lossy(&ran.stderr).trim_end()))
-    }
 }
 
 #[cfg(test)]

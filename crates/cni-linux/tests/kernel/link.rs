@@ -1,8 +1,11 @@
 //! Links: made, looked up, changed and deleted.
 
-use cni_linux::link::spec::MacvlanMode;
+use std::net::IpAddr;
+
+use cni_linux::link::spec::{IpvlanMode, MacvlanMode};
 use cni_linux::testing::{Sandbox, Test, kernel, record, tests};
-use cni_linux::{Errno, LinkSpec, Mac, OperState, Result, Undo, VethPeer};
+use cni_linux::{Errno, LinkChange, LinkSpec, Mac, OperState, Result, RouteSpec, Undo, VethPeer};
+use ipnet::IpNet;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
@@ -16,6 +19,12 @@ pub(crate) fn tests() -> Vec<Test> {
         a_dummy_is_born_up => [kernel::dummy],
         a_macvlan_is_born_in_the_container => [kernel::macvlan],
         an_ifb_has_no_peer => [kernel::ifb],
+        a_vlan_sits_on_its_parent => [kernel::vlan],
+        an_ipvlan_has_its_parents_hardware_address => [kernel::ipvlan],
+        a_vrf_has_ports => [kernel::vrf, kernel::veth],
+        a_group_goes_in_one_request => [kernel::veth],
+        the_default_group_cannot_go => [kernel::veth],
+        what_the_kernel_takes_at_birth => [kernel::veth, kernel::bridge],
         an_unknown_kind_says_so,
         a_missing_link_is_not_found,
         names_that_are_no_names_are_refused,
@@ -165,6 +174,94 @@ fn an_ifb_has_no_peer(sandbox: &Sandbox) -> Result<()> {
     let ifb = sandbox.host().add_link(LinkSpec::ifb("bwp0"), &mut undo)?;
     assert_eq!((ifb.kind(), ifb.peer(), ifb.oper_state()), (Some("ifb"), None, OperState::Down));
     undo.keep();
+    Ok(())
+}
+
+fn a_vlan_sits_on_its_parent(sandbox: &Sandbox) -> Result<()> {
+    let (host, container, mut undo) = (sandbox.host(), sandbox.container(), Undo::new());
+    let parent = host.add_link(LinkSpec::veth("uplink", VethPeer::new("switch")), &mut undo)?;
+    let vlan =
+        host.add_link(LinkSpec::vlan("eth0", &parent, 100).into_netns(&container).mtu(1400), &mut undo)?;
+    assert_eq!((vlan.kind(), vlan.vlan_id(), vlan.mtu), (Some("vlan"), Some(100), 1400));
+    assert_eq!((vlan.peer(), vlan.mac()), (Some(parent.index), parent.mac()));
+    assert!(host.add_link(LinkSpec::vlan("bad", &parent, 4095), &mut undo).is_err());
+    undo.run().unwrap();
+    Ok(())
+}
+
+fn an_ipvlan_has_its_parents_hardware_address(sandbox: &Sandbox) -> Result<()> {
+    let (host, container, mut undo) = (sandbox.host(), sandbox.container(), Undo::new());
+    let parent = host.add_link(LinkSpec::veth("uplink", VethPeer::new("switch")), &mut undo)?;
+    let spec = LinkSpec::ipvlan("eth0", &parent, IpvlanMode::L3s).into_netns(&container);
+    let ipvlan = host.add_link(spec, &mut undo)?;
+    assert_eq!((ipvlan.kind(), ipvlan.mac()), (Some("ipvlan"), parent.mac()));
+    undo.run().unwrap();
+    Ok(())
+}
+
+fn a_vrf_has_ports(sandbox: &Sandbox) -> Result<()> {
+    let (container, mut undo) = (sandbox.container(), Undo::new());
+    let vrf = container.add_link(LinkSpec::vrf("blue", 500).up(), &mut undo)?;
+    assert_eq!((vrf.kind(), vrf.is_up()), (Some("vrf"), true));
+    let spec = LinkSpec::veth("eth0", VethPeer::new("eth1")).controller(vrf.index);
+    assert_eq!(container.add_link(spec, &mut undo)?.controller(), Some(vrf.index));
+    undo.run().unwrap();
+    Ok(())
+}
+
+fn a_group_goes_in_one_request(sandbox: &Sandbox) -> Result<()> {
+    let (host, container, mut undo) = (sandbox.host(), sandbox.container(), Undo::new());
+    for nth in 0..20 {
+        let peer = VethPeer::new(format!("eth{nth}")).into_netns(&container);
+        let group = if nth < 15 { 4711 } else { 4712 };
+        host.add_link(LinkSpec::veth(format!("veth{nth}"), peer).group(group), &mut undo)?;
+    }
+    undo.keep();
+    let (existed, requests) = record(|| host.del_link_group(4711));
+    assert!(existed?);
+    let requests: Vec<_> = requests.iter().map(ToString::to_string).collect();
+    assert_eq!(requests, ["RTM_DELLINK delete link group 4711"]);
+    assert_eq!((host.links()?.len(), container.links()?.len()), (6, 6));
+    assert!(!host.del_link_group(4711)?);
+    Ok(())
+}
+
+fn the_default_group_cannot_go(sandbox: &Sandbox) -> Result<()> {
+    let (host, mut undo) = (sandbox.host(), Undo::new());
+    host.add_link(LinkSpec::veth("a", VethPeer::new("b")), &mut undo)?;
+    assert!(host.del_link_group(0).unwrap_err().is_denied());
+    host.change_link("lo", &LinkChange::new().group(7))?;
+    host.change_link("a", &LinkChange::new().group(7))?;
+    assert!(host.del_link_group(7).is_err(), "nobody can delete loopback");
+    assert!(host.link("a").is_ok());
+    undo.run().unwrap();
+    Ok(())
+}
+
+/// What [`Netns::add_link`] says about the number of requests is what the kernel makes of one.
+fn what_the_kernel_takes_at_birth(sandbox: &Sandbox) -> Result<()> {
+    let (host, container, mut undo) = (sandbox.host(), sandbox.container(), Undo::new());
+    let bridge = host.add_link(LinkSpec::bridge("cni0").up(), &mut undo)?.index;
+    let peer = VethPeer::new("eth0").into_netns(&container).mtu(1400).mac(MAC).group(5);
+    let spec = LinkSpec::veth("veth0", peer).mtu(1400).group(5).tx_queue_len(9).controller(bridge).up();
+    let (veth, requests) = record(|| host.add_link(spec, &mut undo));
+    let veth = veth?;
+    assert_eq!(requests.iter().filter(|request| request.change).count(), 1);
+    assert_eq!((veth.controller(), veth.group, veth.mtu), (Some(bridge), 5, 1400));
+    assert!(veth.is_up() && veth.port().is_some());
+    // The index of the other end is known without asking, and it needs no more than these.
+    let eth0 = veth.peer().expect("the other end");
+    let (connected, requests) = record(|| -> Result<()> {
+        container.add_address(eth0, "10.1.2.3/24".parse::<IpNet>().expect("a network"))?;
+        container.change_link(eth0, &LinkChange::new().up())?;
+        let gateway: IpAddr = "10.1.2.1".parse().expect("an address");
+        container
+            .add_route(&RouteSpec::new("0.0.0.0/0".parse().expect("a network")).gateway(gateway).device(eth0))
+    });
+    connected?;
+    assert_eq!(requests.len(), 3);
+    assert_eq!(host.link("veth0")?.oper_state(), OperState::Up);
+    undo.run().unwrap();
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         many_deletions_are_made_in_parts => [kernel::nftables],
         rules_of_others_are_found_by_their_comments => [kernel::nft],
         refusals_name_the_object => [kernel::nftables],
-        every_change_can_fail_and_leaves_nothing => [kernel::nft],
+        every_transaction_can_fail_and_leaves_nothing => [kernel::nft],
         a_namespace_elsewhere_has_its_own => [kernel::nftables],
     ]
 }
@@ -443,7 +443,7 @@ fn refusals_name_the_object(sandbox: &Sandbox) -> Result<()> {
     host.ensure_nft(&shared())
 }
 
-fn every_change_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
+fn every_transaction_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
     let host = sandbox.host();
     let work = |undo: &mut Undo| -> Result<()> {
         host.add_nft_elements(&SOURCES, &[source("10.1.0.1")], &shared(), undo)?;

@@ -10,7 +10,7 @@ pub(crate) fn tests() -> Vec<Test> {
         names_of_links_may_have_dots => [kernel::veth],
         missing_keys_are_told_from_forbidden_ones,
         undoing_restores_what_was_changed => [kernel::veth],
-        every_change_can_fail_and_leaves_nothing,
+        every_write_can_fail_and_leaves_nothing,
     ]
 }
 
@@ -94,7 +94,7 @@ fn undoing_restores_what_was_changed(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-fn every_change_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
+fn every_write_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
     let container = sandbox.container();
     let values = [(FORWARD, "1"), ("net/ipv4/conf/lo/arp_notify", "1"), ("net/ipv6/conf/lo/accept_ra", "0")];
     let before = Snapshot::take(&container)?;
