@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cni_spec::Error;
 
-use crate::invoke::{check_type, not_found};
+use crate::invoke::{Searched, check_type, not_found};
 use crate::{Invocation, Invoke, Reply};
 
 /// A plugin as a function. The second argument is the way to its delegates.
@@ -39,7 +39,7 @@ impl Embedded {
 
     fn missing(&self, plugin: &str) -> Error {
         let names = self.0.table.iter().map(|(name, _)| (*name).to_owned()).collect();
-        not_found(plugin, &[("this program".to_owned(), Ok(names))])
+        not_found(plugin, &[Searched { folder: "this program".into(), plugins: Ok(names), instead: None }])
     }
 }
 

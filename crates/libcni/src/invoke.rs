@@ -49,15 +49,25 @@ pub(crate) fn check_type(plugin: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A folder in which a plugin was not found.
+pub(crate) struct Searched {
+    pub(crate) folder: String,
+    /// The plugins in it, or why it could not be read.
+    pub(crate) plugins: Result<Vec<String>, String>,
+    /// What there is of the very name, if it is nothing that could be run: `a directory`.
+    pub(crate) instead: Option<String>,
+}
+
 /// `failed to find plugin …`, with what is there instead.
-///
-/// `there` has an entry a folder: its name and the plugins in it, or why it could not be read.
-pub(crate) fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, String>)]) -> Error {
-    let folders: Vec<&str> = there.iter().map(|(folder, _)| folder.as_str()).collect();
+pub(crate) fn not_found(plugin: &str, there: &[Searched]) -> Error {
+    let folders: Vec<&str> = there.iter().map(|searched| searched.folder.as_str()).collect();
     let mut details = Vec::new();
-    for (folder, content) in there {
-        details.push(match content {
-            Ok(names) if names.is_empty() => format!("{folder} is empty"),
+    for Searched { folder, plugins, instead } in there {
+        if let Some(what) = instead {
+            details.push(format!("{folder}/{plugin} is {what}"));
+        }
+        details.push(match plugins {
+            Ok(names) if names.is_empty() => format!("{folder} has no plugins"),
             Ok(names) if names.len() > MAX_NAMES => {
                 let more = names.len() - MAX_NAMES;
                 format!("{folder} has {} and {more} more", names[..MAX_NAMES].join(", "))
@@ -66,7 +76,7 @@ pub(crate) fn not_found(plugin: &str, there: &[(String, Result<Vec<String>, Stri
             Err(why) => format!("{folder} cannot be read: {why}"),
         });
     }
-    let names = there.iter().filter_map(|(_, content)| content.as_ref().ok()).flatten();
+    let names = there.iter().filter_map(|searched| searched.plugins.as_ref().ok()).flatten();
     if let Some(nearest) = nearest(plugin, names.map(String::as_str)) {
         details.push(format!("did you mean {nearest:?}?"));
     }
@@ -100,9 +110,14 @@ mod tests {
 
     #[test]
     fn what_is_not_found_is_explained() {
+        let searched = |folder: &str, plugins: Result<Vec<String>, &str>| Searched {
+            folder: folder.into(),
+            plugins: plugins.map_err(String::from),
+            instead: None,
+        };
         let there = [
-            ("/a".to_owned(), Ok(vec!["bridge".to_owned(), "ptp".to_owned()])),
-            ("/b".to_owned(), Err("no such file or directory".to_owned())),
+            searched("/a", Ok(vec!["bridge".to_owned(), "ptp".to_owned()])),
+            searched("/b", Err("no such file or directory")),
         ];
         let error = not_found("birdge", &there);
         assert_eq!(error.msg, "failed to find plugin \"birdge\" in path [/a /b]");
@@ -112,7 +127,9 @@ mod tests {
         );
         assert!(!not_found("flannel", &there).details.contains("did you mean"));
         let many = (0..100).map(|i| format!("p{i}x")).collect();
-        let details = not_found("p99y", &[("/c".to_owned(), Ok(many))]).details;
+        let details = not_found("p99y", &[searched("/c", Ok(many))]).details;
         assert!(details.contains("p39x and 60 more; did you mean \"p"), "{details}");
+        let instead = Searched { instead: Some("a directory".into()), ..searched("/c", Ok(Vec::new())) };
+        assert_eq!(not_found("p", &[instead]).details, "/c/p is a directory; /c has no plugins");
     }
 }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::os_text;
-use crate::invoke::{check_type, not_found};
+use crate::invoke::{Searched, check_type, not_found};
 use crate::{Invocation, Invoke, Reply};
 
 mod exchange;
@@ -103,8 +103,11 @@ impl Process {
             }
             return Ok(file);
         }
-        let there: Vec<_> = self.dirs.iter().map(|dir| (dir.clone(), plugins_in(dir))).collect();
-        Err(not_found(plugin, &there))
+        let searched = |dir: &String| {
+            let instead = instead_of(&Path::new(dir).join(plugin));
+            Searched { folder: dir.clone(), plugins: plugins_in(dir), instead }
+        };
+        Err(not_found(plugin, &self.dirs.iter().map(searched).collect::<Vec<_>>()))
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the room's one place that runs programs")]
@@ -214,15 +217,31 @@ fn spawn(command: &mut Command, until: Option<Instant>) -> io::Result<Child> {
     }
 }
 
-/// The names of the plugins in a folder, for an error.
+/// The names of the plugins in a folder, for an error: of what [`Process::locate`] would run.
 fn plugins_in(dir: &str) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| os_text(&e))? {
-        let name = entry.map_err(|e| os_text(&e))?.file_name();
-        names.extend(name.into_string());
+        let entry = entry.map_err(|e| os_text(&e))?;
+        // Behind links, unlike the entry's own.
+        let runnable =
+            fs::metadata(entry.path()).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if runnable {
+            names.extend(entry.file_name().into_string());
+        }
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// What a file is that was passed over although it has the plugin's name; nothing where there is none.
+fn instead_of(file: &Path) -> Option<String> {
+    fs::symlink_metadata(file).ok()?;
+    Some(match fs::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => "a directory".into(),
+        Ok(_) => "no regular file".into(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => "a dangling link".into(),
+        Err(e) => format!("a link that cannot be followed: {}", os_text(&e)),
+    })
 }
 
 /// Exit status 0 and an answer that is none.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("the_first_regular_file_is_run", the_first_regular_file_is_run),
+    ("what_is_no_plugin_is_not_offered", what_is_no_plugin_is_not_offered),
     ("what_cannot_be_executed_is_said", what_cannot_be_executed_is_said),
     ("ten_megabytes_in_and_out_block_nobody", ten_megabytes_in_and_out_block_nobody),
     ("all_of_a_large_configuration_arrives", all_of_a_large_configuration_arrives),
@@ -121,6 +122,28 @@ fn the_first_regular_file_is_run() {
     for bad in ["../plugin", "/bin/sh", ""] {
         assert!(process.invoke(bad, &call("DEL")).is_err(), "{bad}");
     }
+}
+
+fn what_is_no_plugin_is_not_offered() {
+    let bin = Bin::new("exit 0");
+    symlink("nowhere", bin.file("dangling")).unwrap();
+    symlink("loop", bin.file("loop")).unwrap();
+    symlink("/dev/null", bin.file("device")).unwrap();
+    fs::create_dir(bin.file("folder")).unwrap();
+    fs::write(bin.file("README"), "").unwrap();
+    let dir = bin.0.path().display();
+    for (name, what) in [
+        ("dangling", "a dangling link"),
+        ("loop", "a link that cannot be followed: too many levels of symbolic links"),
+        ("device", "no regular file"),
+        ("folder", "a directory"),
+    ] {
+        let details = bin.process().locate(name).unwrap_err().details;
+        assert_eq!(details, format!("{dir}/{name} is {what}; {dir} has plugin"));
+    }
+    fs::remove_file(bin.file("plugin")).unwrap();
+    let details = bin.process().locate("folders").unwrap_err().details;
+    assert_eq!(details, format!("{dir} has no plugins"));
 }
 
 fn what_cannot_be_executed_is_said() {
