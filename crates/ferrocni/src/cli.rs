@@ -88,12 +88,20 @@ pub(crate) fn main(name: &str) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // If nobody can be told, the exit status still says it.
-            let _ = e.print();
-            return u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+            return not_run(&e, u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from));
         }
     };
-    finish(cli.verb.run(&mut Output::stdout()))
+    finish(Output::stdout().and_then(|mut out| cli.verb.run(&mut out)))
+}
+
+/// Shows the help that was asked for, or what is wrong with the arguments, which ends with status `wrong`.
+pub(crate) fn not_run(error: &clap::Error, wrong: ExitCode) -> ExitCode {
+    if error.use_stderr() {
+        // If nobody can be told, the exit status still says it.
+        let _ = error.print();
+        return wrong;
+    }
+    finish(Output::stdout().and_then(|mut out| out.coloured(error.render().ansi().to_string())))
 }
 
 /// Tells a person what went wrong, if anything did.
@@ -117,7 +125,7 @@ fn misnamed_plugin(name: &str, command: &str) -> ExitCode {
         error = error.with_details(format!("did you mean {nearest:?}?"));
     }
     // If nobody can be told, the exit status still says it.
-    let _ = Output::stdout().text(error.to_json(Version::CURRENT));
+    let _ = Output::stdout().and_then(|mut out| out.text(error.to_json(Version::CURRENT)));
     ExitCode::FAILURE
 }
 

@@ -4,12 +4,11 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use cni_spec::NetworkConfig;
 use libcni::{Attachment, Cni, Process};
 
-use crate::cli::add::document;
+use crate::cli::add::{document, undone};
 use crate::cli::completions::script;
 use crate::cli::failure::{Failure, Result};
 use crate::cli::output::Output;
@@ -75,18 +74,12 @@ struct Pair {
 pub(crate) fn main() -> ExitCode {
     let tool = match CniTool::try_parse() {
         Ok(tool) => tool,
-        Err(e) => {
-            // If nobody can be told, the exit status still says it.
-            let _ = e.print();
-            let asked_for = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked_for { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
+        Err(e) => return crate::cli::not_run(&e, ExitCode::FAILURE),
     };
-    let mut out = Output::stdout();
-    let outcome = match &tool.verb {
+    let outcome = Output::stdout().and_then(|mut out| match &tool.verb {
         None => out.text(CniTool::command().render_help().to_string()),
         Some(verb) => verb.run(tool.ifname.as_deref(), &mut out),
-    };
+    });
     crate::cli::finish(outcome)
 }
 
@@ -111,7 +104,7 @@ impl Verb {
         };
         // The reference's text for it, which scripts look for.
         match done.map_err(|e| Failure::new(e.to_string()))? {
-            Some(result) => out.text(result),
+            Some(result) => out.text(result).map_err(|failure| undone(failure, &cni, &net, &attachment)),
             None => Ok(()),
         }
     }

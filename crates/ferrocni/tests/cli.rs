@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{command, ferrocni, link, run};
+use common::{DEAF, command, ferrocni, link, redirected, run};
 
 #[test]
 fn without_arguments_it_explains_itself() {
@@ -122,6 +122,59 @@ fn manual_pages_are_made_for_every_command() {
 fn a_folder_that_cannot_be_written_to_is_named() {
     let done = run(&mut ferrocni(["man", "/proc/man"]));
     assert!(done.failed(1).starts_with("error: writing manual pages to /proc/man: "), "{done:#?}");
+}
+
+#[test]
+fn what_nobody_receives_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let cnitool = link(dir.path(), "cnitool");
+    for (to, said) in DEAF {
+        for arguments in [
+            &["list"][..],
+            &["list", "--json"],
+            &["man"],
+            &["completions", "bash"],
+            &["--help"],
+            &["--version"],
+        ] {
+            let done = run(&mut redirected(&ferrocni(arguments), to));
+            assert_eq!(
+                done.failed(1),
+                format!("error: writing to standard output: {said}\n"),
+                "{arguments:?}"
+            );
+        }
+        for arguments in [&[][..], &["--help"], &["completion", "bash"]] {
+            let done = run(&mut redirected(command(&cnitool).args(arguments), to));
+            assert_eq!(
+                done.failed(1),
+                format!("error: writing to standard output: {said}\n"),
+                "{arguments:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_kernels_words_come_without_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    let below = format!("{file}/x");
+    for (arguments, said) in [
+        (&["man", &below][..], "not a directory"),
+        (&["install", &below], "is not a folder"),
+        (&["install", "/proc/self/fd/99/x"], "does not exist"),
+        (&["install", "/proc/self"], "writing to /proc/self: "),
+        (&["status", &below], "not a directory"),
+        (&["status", "net", "--conf-dir", file], "not a directory"),
+        (&["add", "/nonexistent/net.conf", "--netns", "/x"], "no such file or directory"),
+    ] {
+        let done = run(&mut ferrocni(arguments));
+        let words = done.failed(1);
+        assert!(words.contains(said) && !words.contains("os error"), "{arguments:?}: {words}");
+    }
 }
 
 #[test]

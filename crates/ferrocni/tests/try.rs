@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
-use common::{BINARY, Done, command, list, plugin, run};
+use common::{BINARY, DEAF, Done, command, list, plugin, redirected, run};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 
@@ -71,9 +71,10 @@ fn main() -> ExitCode {
     let skipped = std::env::var_os(SKIP).is_some_and(|value| value == "1");
     let can_be_nobody = rustix::process::getuid().is_root() && Path::new(SETPRIV).exists();
     type Test = (&'static str, fn(User));
-    let tests: [Test; 8] = [
+    let tests: [Test; 9] = [
         ("loopback_works_and_leaves_nothing", loopback_works_and_leaves_nothing),
         ("json_has_every_step", json_has_every_step),
+        ("a_report_that_nobody_receives_is_no_success", a_report_that_nobody_receives_is_no_success),
         ("a_broken_plugin_is_named_and_undone", a_broken_plugin_is_named_and_undone),
         ("a_missing_plugin_is_named", a_missing_plugin_is_named),
         ("what_leaks_is_told", what_leaks_is_told),
@@ -177,6 +178,16 @@ fn json_has_every_step(user: User) {
         "{document:#}"
     );
     assert!(document.get("error").is_none() && document.get("kept").is_none(), "{document:#}");
+}
+
+fn a_report_that_nobody_receives_is_no_success(user: User) {
+    let place = Place::new();
+    for (to, said) in DEAF {
+        for arguments in [&["try"][..], &["try", "--json"]] {
+            let done = run(&mut redirected(place.ferrocni(user).args(arguments), to));
+            assert_eq!(done.failed(1), format!("error: writing to standard output: {said}\n"));
+        }
+    }
 }
 
 /// A list of our loopback and a plugin that is a script, in a file.

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Done, FRIENDLY, asked, ferrocni, list, plugin, run};
+use common::{DEAF, Done, FRIENDLY, asked, ferrocni, list, plugin, redirected, run};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
@@ -150,6 +150,72 @@ fn a_terminal_gets_tables_and_colours() {
     let mut json = lab.command(&["add", "podnet", "--netns", "/ns/blue", "--container-id", "c2", "--json"]);
     let shown = on_a_terminal(&mut json);
     assert!(shown.starts_with("{\r\n    \"cniVersion\": \"1.1.0\""), "{shown:?}");
+}
+
+#[test]
+fn an_attachment_that_nobody_is_told_of_is_undone() {
+    let add = ["add", "podnet", "--netns", "/ns/blue", "--container-id", "c1"];
+    for (to, said) in DEAF {
+        let lab = Lab::new("1.1.0", FRIENDLY);
+        let done = run(&mut redirected(&lab.command(&add), to));
+        assert_eq!(
+            done.failed(1),
+            format!(
+                "error: writing to standard output: {said}\n  \
+                   details: the container was detached again, for nobody has the result\n"
+            )
+        );
+        assert!(lab.asked()[1].starts_with("DEL id=c1 netns=/ns/blue ifname=eth0 "), "{:?}", lab.asked());
+        assert_eq!((lab.asked().len(), lab.remembered()), (2, Vec::new()));
+    }
+    let stubborn = format!(
+        "[ $CNI_COMMAND = DEL ] && echo '{{\"code\": 100, \"msg\": \"stuck\"}}' && exit 1\n{FRIENDLY}"
+    );
+    let lab = Lab::new("1.1.0", &stubborn);
+    let done = run(&mut redirected(&lab.command(&add), ">&-"));
+    assert!(
+        done.failed(1).ends_with(
+            "details: nobody has the result, and detaching the container failed: \
+             plugin type=\"fake\" failed (delete): stuck\n"
+        ),
+        "{done:#?}"
+    );
+}
+
+#[test]
+fn a_plugins_words_do_not_move_the_cursor() {
+    let script = r#"case $CNI_COMMAND in ADD) printf '%s\n' '{"code": 100, "msg": "a\u001b[2Jb\r", "details": "c\u009b1m; d\nerror: e"}'; exit 1 ;; esac"#;
+    let lab = Lab::new("1.0.0", script);
+    let done = lab.run(&["add", "podnet", "--netns", "/ns/blue"]);
+    let said = done.failed(1);
+    assert!(said.starts_with("error: plugin fake failed on ADD: a\\u{1b}[2Jb\\r\n    where: "), "{said}");
+    assert!(said.contains("\n  details: c\\u{9b}1m\n           d\n           error: e\n"), "{said}");
+
+    let script = r#"case $CNI_COMMAND in ADD) printf '%s\n' '{"cniVersion": "1.0.0", "interfaces": [{"name": "e\u001b[31mth0", "mac": "\u0007"}], "dns": {"domain": "x\ny", "search": ["\u007f\u009b1m"]}}' ;; esac"#;
+    let lab = Lab::new("1.0.0", script);
+    let add = ["add", "podnet", "--netns", "/ns/blue"];
+    let shown = on_a_terminal(&mut lab.command(&add));
+    assert!(shown.contains("\r\ne\\u{1b}[31mth0  host   \\u{7}\r\n"), "{shown:?}");
+    assert!(shown.contains("x\\ny    \\u{7f}\\u{9b}1m\r\n"), "{shown:?}");
+    let ours = ["\u{1b}[1m", "\u{1b}[2m", "\u{1b}[0m", "\r\n"];
+    let rest = ours.iter().fold(shown.clone(), |text, ours| text.replace(ours, ""));
+    assert!(!rest.contains(char::is_control), "{shown:?}");
+    // A document is what it is, on a terminal or not: JSON has no need to escape U+007F and U+009B.
+    let document: Value = serde_json::from_str(lab.run(&add).ok()).unwrap();
+    assert_eq!(document["interfaces"][0]["name"], "e\u{1b}[31mth0");
+    assert_eq!(document["dns"]["search"][0], "\u{7f}\u{9b}1m");
+}
+
+#[test]
+fn an_argument_that_no_plugin_would_take_is_refused_like_one_of_the_environment() {
+    let lab = Lab::new("1.0.0", FRIENDLY);
+    for pair in ["A=b=c", "A=", "=b", "A"] {
+        let done = lab.run(&["add", "podnet", "--netns", "/ns/blue", "--arg", pair]);
+        assert!(done.failed(2).contains(&format!("invalid value '{pair}' for '--arg <K=V>'")), "{done:#?}");
+        let done = run(lab.command(&["add", "podnet", "--netns", "/ns/blue"]).env("CNI_ARGS", pair));
+        assert!(done.failed(1).starts_with(&format!("error: invalid CNI_ARGS pair {pair:?}\n")), "{done:#?}");
+    }
+    assert_eq!(lab.asked(), [""; 0]);
 }
 
 /// What a program shows on a terminal.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cni_spec::{AddResult, Dns};
-use libcni::{Added, Attachment};
+use cni_spec::{AddResult, Dns, NetworkConfig};
+use libcni::{Added, Attachment, Cni};
 
 use super::failure::{Failure, Result};
-use super::output::{FAINT, HEAD, Output, Table, milliseconds};
+use super::output::{FAINT, HEAD, Line, Output, Table, milliseconds};
 use super::target::{AttachmentArgs, NetworkArgs};
 
 /// Attach a container to a network (ADD)
@@ -48,21 +48,32 @@ impl Add {
         let added =
             cni.add(&net, &attachment).map_err(|e| Failure::of_network(&e, &net, Some(&attachment)))?;
         let whole = start.elapsed();
-        if self.json || !out.is_terminal {
-            return out.line(document(&added));
-        }
-        let times = times.lock().unwrap_or_else(PoisonError::into_inner);
-        let each: Vec<String> =
-            times.iter().map(|(plugin, time)| format!("{plugin} {}", milliseconds(*time))).collect();
-        out.line(format!(
-            "{HEAD}{}{HEAD:#} of container {} is attached to {HEAD}{}{HEAD:#}",
-            attachment.ifname, attachment.container_id, net.name
-        ))?;
-        for line in describe(&added.result, &attachment) {
-            out.line(line)?;
-        }
-        out.line(format!("\ntook {} {FAINT}({}){FAINT:#}", milliseconds(whole), each.join(", ")))
+        let told = if self.json || !out.is_terminal {
+            out.text(document(&added) + "\n")
+        } else {
+            let title = Line::styled(HEAD, &attachment.ifname)
+                .and(format!(" of container {} is attached to ", attachment.container_id))
+                .and_styled(HEAD, &net.name);
+            let tables = describe(&added.result, &attachment);
+            let took = took(whole, &times.lock().unwrap_or_else(PoisonError::into_inner));
+            out.lines([vec![title], tables, vec![Line::default(), took]].concat())
+        };
+        told.map_err(|failure| undone(failure, &cni, &net, &attachment))
     }
+}
+
+/// An ADD whose result nobody got: as nobody knows of the attachment, nobody would detach it. Plugins do the same.
+pub(crate) fn undone(untold: Failure, cni: &Cni, net: &NetworkConfig, attachment: &Attachment) -> Failure {
+    match cni.del(net, attachment) {
+        Ok(()) => untold.details("the container was detached again, for nobody has the result"),
+        Err(e) => untold.details(format!("nobody has the result, and detaching the container failed: {e}")),
+    }
+}
+
+fn took(whole: Duration, each: &[(String, Duration)]) -> Line {
+    let each: Vec<String> =
+        each.iter().map(|(plugin, time)| format!("{plugin} {}", milliseconds(*time))).collect();
+    Line::from(format!("took {} ", milliseconds(whole))).and_styled(FAINT, format!("({})", each.join(", ")))
 }
 
 /// The result as the reference prints it: in the version that the last plugin wrote.
@@ -71,7 +82,7 @@ pub(crate) fn document(added: &Added) -> String {
 }
 
 /// A result as tables.
-fn describe(result: &AddResult, attachment: &Attachment) -> Vec<String> {
+fn describe(result: &AddResult, attachment: &Attachment) -> Vec<Line> {
     let mut interfaces = Table::new(["INTERFACE", "WHERE", "MAC", "MTU", "DEVICE"]);
     for interface in &result.interfaces {
         let place = match interface.sandbox.as_str() {
@@ -102,14 +113,14 @@ fn describe(result: &AddResult, attachment: &Attachment) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for table in [interfaces, addresses, routes].iter().filter(|table| !table.is_empty()) {
-        lines.push(String::new());
+        lines.push(Line::default());
         lines.extend(table.lines());
     }
     lines.extend(describe_dns(&result.dns));
     lines
 }
 
-fn describe_dns(dns: &Dns) -> Vec<String> {
+fn describe_dns(dns: &Dns) -> Vec<Line> {
     if dns.is_empty() {
         return Vec::new();
     }
@@ -120,7 +131,7 @@ fn describe_dns(dns: &Dns) -> Vec<String> {
         dns.search.join(", "),
         dns.options.join(", "),
     ]);
-    std::iter::once(String::new()).chain(table.lines()).collect()
+    std::iter::once(Line::default()).chain(table.lines()).collect()
 }
 
 fn or_empty<T: ToString>(value: Option<T>) -> String {
@@ -153,7 +164,8 @@ mod tests {
             routes: vec![route],
         };
         let attachment = Attachment { netns: "/run/netns/blue".into(), ..Attachment::default() };
-        let text = describe(&result, &attachment).join("\n");
+        let lines = describe(&result, &attachment);
+        let text = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
             "\nINTERFACE  WHERE      MAC\n\

@@ -7,6 +7,8 @@ use anstyle::{AnsiColor, Style};
 use cni_spec::{Code, NetworkConfig};
 use libcni::{Attachment, PluginFailure};
 
+use super::output::visible;
+
 /// How `error:` looks on a terminal.
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// How the names of the lines beneath it look.
@@ -105,15 +107,18 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ERROR}error:{ERROR:#} {}", self.0.what)?;
+        write!(f, "{ERROR}error:{ERROR:#} {}", beneath(&self.0.what, 7))?;
         let ordered = NOTES.iter().flat_map(|name| self.0.notes.iter().find(|(other, _)| other == name));
         for (name, text) in ordered {
-            write!(f, "\n{NOTE}{name:>9}:{NOTE:#} ")?;
-            // Further lines stand beneath the first.
-            f.write_str(&text.replace('\n', "\n           "))?;
+            write!(f, "\n{NOTE}{name:>9}:{NOTE:#} {}", beneath(text, 11))?;
         }
         Ok(())
     }
+}
+
+/// Text for a terminal, further lines beneath the first one: whoever wrote them, they cannot pass for lines of ours.
+pub(crate) fn beneath(text: &str, indent: usize) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join(&format!("\n{:indent$}", ""))
 }
 
 /// What a plugin failed to do. One that is not there did not fail at anything.
@@ -163,6 +168,15 @@ mod tests {
         assert_eq!(
             anstream::adapter::strip_str(&failure.to_string()).to_string(),
             "error: no such network\n    where: /etc\n  details: a\n           b\n     help: look"
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_is_shown_and_not_obeyed() {
+        let failure = Failure::new("a\u{1b}[2J\nerror: b").details("c\u{7}\rd\ne");
+        assert_eq!(
+            anstream::adapter::strip_str(&failure.to_string()).to_string(),
+            "error: a\\u{1b}[2J\n       error: b\n  details: c\\u{7}\\rd\n           e"
         );
     }
 

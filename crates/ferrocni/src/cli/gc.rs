@@ -40,10 +40,10 @@ impl Gc {
         let outcome = cni.gc(&net, &self.keep).map_err(failed);
         let after = known(&cni, &net).map_err(failed)?;
         // What was deleted is told even if something else could not be.
-        for id in before.iter().filter(|id| !after.contains(id)) {
-            out.line(format!("deleted {} of container {}", id.ifname, id.container_id))?;
-        }
-        outcome?;
+        let gone = before.iter().filter(|id| !after.contains(id));
+        let told =
+            out.lines(gone.map(|id| format!("deleted {} of container {}", id.ifname, id.container_id)));
+        outcome.and(told)?;
         if net.disable_gc {
             return out.line(format!("nothing was done: {} says disableGC", net.name));
         }

@@ -33,7 +33,7 @@ pub(crate) struct Install {
     link: Link,
 
     /// Only show what would be done
-    #[arg(long, visible_alias = "list")]
+    #[arg(long)]
     dry_run: bool,
 }
 
@@ -112,7 +112,7 @@ impl Install {
             table.row([(*name).to_owned(), now.describe()]);
         }
         for line in table.lines() {
-            out.line(format!("  {line}"))?;
+            out.line(line.indented(2))?;
         }
         match leftover {
             Leftover::None => Ok(()),

@@ -53,7 +53,7 @@ fn print(rows: &[Row], out: &mut Output) -> Result<()> {
         };
         table.row([row.name.into(), versions, row.about.into()]);
     }
-    out.line(table.lines().join("\n"))
+    out.lines(table.lines())
 }
 
 /// A name that no plugin has.
@@ -84,8 +84,13 @@ mod tests {
 
     #[test]
     fn every_plugin_is_described() {
-        for plugin in &PLUGINS {
-            assert!(!about(plugin.name).is_empty(), "{} has no description", plugin.name);
-        }
+        let names = PLUGINS.iter().map(|plugin| plugin.name);
+        let undescribed: Vec<&str> = names.filter(|name| about(name).is_empty()).collect();
+        assert!(
+            undescribed.is_empty(),
+            "`ferrocni list` has nothing to say of {}: add a line to `about` in {}",
+            undescribed.join(", "),
+            file!()
+        );
     }
 }

@@ -1,6 +1,10 @@
-//! What commands print on standard output: lines, tables and JSON. Colours reach terminals only.
+//! What commands print on standard output: lines, tables and JSON. Colours reach terminals only, and from what others
+//! wrote nothing reaches them that they would obey.
 
+use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
@@ -20,33 +24,105 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
 /// Standard output.
 pub(crate) struct Output {
-    stream: AutoStream<io::Stdout>,
+    stream: AutoStream<File>,
     /// A person is reading along.
     pub(crate) is_terminal: bool,
 }
 
 impl Output {
-    /// The process's own.
-    pub(crate) fn stdout() -> Output {
-        let is_terminal = io::stdout().is_terminal();
-        Output { stream: AutoStream::auto(io::stdout()), is_terminal }
+    /// The process's own, by a descriptor beside it: [`io::Stdout`] counts what it writes to a closed one as written.
+    pub(crate) fn stdout() -> Result<Output> {
+        let file = io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(|e| unwritten(&e))?;
+        let is_terminal = file.is_terminal();
+        Ok(Output { stream: AutoStream::auto(file), is_terminal })
     }
 
-    /// Writes text as it is.
+    /// Writes text as it is, whatever reads it: documents and scripts.
     pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
-        let written = self.stream.write_all(text.as_ref()).and_then(|()| self.stream.flush());
-        written.map_err(|e| Failure::new(format!("writing to standard output: {}", reason(&e))))
+        self.stream.as_inner().write_all(text.as_ref()).map_err(|e| unwritten(&e))
     }
 
-    /// Writes a line.
-    pub(crate) fn line(&mut self, line: impl AsRef<str>) -> Result<()> {
-        self.text(format!("{}\n", line.as_ref()))
+    /// Writes text of our own, without its colours where they mean nothing.
+    pub(crate) fn coloured(&mut self, text: impl AsRef<str>) -> Result<()> {
+        let written = self.stream.write_all(text.as_ref().as_bytes()).and_then(|()| self.stream.flush());
+        written.map_err(|e| unwritten(&e))
+    }
+
+    /// Writes a line for people.
+    pub(crate) fn line(&mut self, line: impl Into<Line>) -> Result<()> {
+        self.coloured(format!("{}\n", line.into()))
+    }
+
+    /// Writes lines for people.
+    pub(crate) fn lines(&mut self, lines: impl IntoIterator<Item = impl Into<Line>>) -> Result<()> {
+        self.coloured(lines.into_iter().map(|line| format!("{}\n", line.into())).collect::<String>())
     }
 
     /// Writes a document, indented by four spaces as all of CNI's are.
     pub(crate) fn json<T: Serialize + ?Sized>(&mut self, document: &T) -> Result<()> {
-        self.line(json::to_pretty(document))
+        self.text(json::to_pretty(document) + "\n")
     }
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::new(format!("writing to standard output: {}", reason(error)))
+}
+
+/// A line: pieces of text, and how each looks on a terminal.
+///
+/// Looks are given here and not in the text, so that all control characters in the text are somebody else's, and are
+/// shown instead of obeyed ([`visible`]).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line(Vec<(Style, String)>);
+
+impl Line {
+    /// A line that starts with `text` in this style.
+    pub(crate) fn styled(style: Style, text: impl Into<String>) -> Line {
+        Line::default().and_styled(style, text)
+    }
+
+    /// Goes on in a style.
+    pub(crate) fn and_styled(mut self, style: Style, text: impl Into<String>) -> Line {
+        self.0.push((style, text.into()));
+        self
+    }
+
+    /// Goes on without one.
+    pub(crate) fn and(self, text: impl Into<String>) -> Line {
+        self.and_styled(Style::new(), text)
+    }
+
+    /// The line behind some room.
+    pub(crate) fn indented(mut self, by: usize) -> Line {
+        self.0.insert(0, (Style::new(), " ".repeat(by)));
+        self
+    }
+}
+
+impl<T: Into<String>> From<T> for Line {
+    fn from(text: T) -> Line {
+        Line::default().and(text)
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(style, text)| write!(f, "{style}{}{style:#}", visible(text)))
+    }
+}
+
+/// Text for a terminal: control characters as Rust writes them, `\u{1b}` for an escape, and so are those that turn
+/// the direction of writing. A terminal would do what they say, and not show what is there.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Columns, each as wide as its widest cell.
@@ -64,7 +140,8 @@ impl Table {
 
     /// Adds a row of as many cells as there are columns.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+        // Here and not only in the line: a column is as wide as what is shown.
+        self.rows.push(cells.iter().map(|cell| visible(cell)).collect());
     }
 
     /// Whether there is nothing but the heading.
@@ -73,7 +150,7 @@ impl Table {
     }
 
     /// The table as lines. A column in which every cell is empty is left out.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<Line> {
         let columns: Vec<usize> =
             (0..self.heading.len()).filter(|&c| self.rows.iter().any(|row| !row[c].is_empty())).collect();
         let heading: Vec<String> = self.heading.iter().map(|name| (*name).to_owned()).collect();
@@ -86,8 +163,8 @@ impl Table {
             let cells = columns.iter().zip(&widths).map(|(&c, &width)| format!("{:width$}", row[c]));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
-        let heading = format!("{HEAD}{}{HEAD:#}", line(&heading));
-        std::iter::once(heading).chain(self.rows.iter().map(line)).collect()
+        let heading = Line::styled(HEAD, line(&heading));
+        std::iter::once(heading).chain(self.rows.iter().map(|row| line(row).into())).collect()
     }
 }
 
@@ -117,9 +194,25 @@ mod tests {
         let mut table = Table::new(["NAME", "NOTHING", "WHAT"]);
         table.row(["é".into(), String::new(), "x".into()]);
         table.row(["longer".into(), String::new(), String::new()]);
-        let lines: Vec<String> =
-            table.lines().iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect();
-        assert_eq!(lines, ["NAME    WHAT", "é       x", "longer"]);
+        assert_eq!(shown(&table), ["NAME    WHAT", "é       x", "longer"]);
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_what_is_shown() {
+        let mut table = Table::new(["NAME", "WHAT"]);
+        table.row(["\u{1b}c".into(), "x\ny".into()]);
+        assert_eq!(shown(&table), ["NAME     WHAT", "\\u{1b}c  x\\ny"]);
+    }
+
+    fn shown(table: &Table) -> Vec<String> {
+        let lines = table.lines();
+        lines.iter().map(|l| anstream::adapter::strip_str(&l.to_string()).to_string()).collect()
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        let line = Line::styled(HEAD, "a\u{1b}[2Jb").and("c\r\n\u{9b}8m\t\u{7f}\u{202e}é\"");
+        assert_eq!(line.to_string(), "\u{1b}[1ma\\u{1b}[2Jb\u{1b}[0mc\\r\\n\\u{9b}8m\\t\\u{7f}\\u{202e}é\"");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! that they share with cnitool.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use libcni::{Attachment, Cni, LoadError, Process};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha512};
 
-use super::failure::{Failure, Result, reason};
+use super::failure::{Failure, Result, beneath, reason};
 
 /// Where configurations are unless somebody says otherwise.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -226,17 +227,23 @@ pub(crate) fn ifname(given: Option<&str>) -> String {
     given.or_else(|| variable("CNI_IFNAME")).unwrap_or_else(|| "eth0".into())
 }
 
-/// `CNI_ARGS`: `K=V` pairs separated by `;`, each with exactly one `=` and something on both sides.
+/// `CNI_ARGS`: pairs separated by `;`.
 fn args_of_environment() -> Result<Vec<(String, String)>> {
     let Some(text) = variable("CNI_ARGS") else { return Ok(Vec::new()) };
-    let pairs = text.split(';').map(|pair| match pair.split_once('=') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() && !value.contains('=') => {
-            Ok((key.to_owned(), value.to_owned()))
-        }
-        _ => Err(Failure::new(format!("invalid CNI_ARGS pair {pair:?}"))
-            .help("CNI_ARGS is a list of K=V, separated by ';'")),
+    let pairs = text.split(';').map(|text| {
+        pair(text).ok_or_else(|| {
+            Failure::new(format!("invalid CNI_ARGS pair {text:?}"))
+                .help("CNI_ARGS is a list of K=V, separated by ';'")
+        })
     });
     pairs.collect()
+}
+
+/// `K=V` with exactly one `=` and something on both sides: the reference's cnitool takes nothing else, nor do plugins.
+fn pair(text: &str) -> Option<(String, String)> {
+    let (key, value) = text.split_once('=')?;
+    let sound = !key.is_empty() && !value.is_empty() && !value.contains('=');
+    sound.then(|| (key.to_owned(), value.to_owned()))
 }
 
 /// `CAP_ARGS`: a JSON object with a member for each capability.
@@ -286,7 +293,7 @@ pub(crate) fn container_id(netns: &str) -> String {
 /// Tells a person what went wrong without making anything fail.
 pub(crate) fn warn(text: &str) {
     // There is nobody left to tell if this fails.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("warning: {text}\n").as_bytes());
+    let _ = io::Write::write_all(&mut io::stderr(), format!("warning: {}\n", beneath(text, 9)).as_bytes());
 }
 
 /// A variable of the environment; one that is empty is not there.
@@ -305,11 +312,9 @@ fn by_name(netns: &str) -> String {
 }
 
 fn parse_pair(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        // A ';' would be the end of the pair in CNI_ARGS.
-        Some((key, value)) if !key.is_empty() && !text.contains(';') => Ok((key.into(), value.into())),
-        _ => Err("it has to be K=V, without ';'".into()),
-    }
+    // A ';' would be the end of the pair in CNI_ARGS.
+    let pair = pair(text).filter(|_| !text.contains(';'));
+    pair.ok_or_else(|| "it has to be K=V, with one '=' and without ';'".into())
 }
 
 fn parse_capability(text: &str) -> std::result::Result<(String, Json), String> {
@@ -375,7 +380,13 @@ mod tests {
         assert_eq!(parse_capability("ips=[\"10.0.0.1/8\"]").unwrap().1.0.get(), "[\"10.0.0.1/8\"]");
         assert!(parse_capability("mac=02:00:00:00:00:01").unwrap_err().contains("quotes"));
         assert!(parse_capability("mac").is_err());
-        assert!(parse_pair("IP=10.0.0.1").is_ok());
-        assert!(parse_pair("IP").is_err() && parse_pair("=1").is_err() && parse_pair("A=1;B=2").is_err());
+    }
+
+    #[test]
+    fn arguments_are_pairs() {
+        assert_eq!(parse_pair("IP=10.0.0.1"), Ok(("IP".into(), "10.0.0.1".into())));
+        for text in ["IP", "=1", "A=", "A=b=c", "A==", "A=1;B=2", "A=1;", ""] {
+            assert!(parse_pair(text).is_err(), "{text:?}");
+        }
     }
 }

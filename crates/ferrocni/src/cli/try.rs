@@ -164,8 +164,10 @@ impl<'a> Trial<'a> {
             let attachment = &self.containers[nth].attachment;
             let name = self.containers[nth].name;
             let added = self.verb(report, "ADD", name, |trial| trial.cni.add(trial.net, attachment))?;
-            report.event(Event::added(name, &added, &attachment.netns))?;
+            let event = Event::added(name, &added, &attachment.netns);
+            // Before it is told, which may fail: what was attached will be detached.
             self.containers[nth].result = Some(added.result);
+            report.event(event)?;
         }
         Ok(())
     }

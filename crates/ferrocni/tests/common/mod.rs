@@ -69,6 +69,24 @@ pub(crate) fn run(command: &mut Command) -> Done {
     Done::new(command.output().expect("the program can be started"))
 }
 
+/// Standard outputs that take nothing, and what is said of each: a closed one, and one on a full disk.
+pub(crate) const DEAF: [(&str, &str); 2] =
+    [(">&-", "bad file descriptor"), (">/dev/full", "no space left on device")];
+
+/// The same command, with its standard output redirected by a shell.
+pub(crate) fn redirected(given: &Command, to: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("exec \"$@\" {to}"), "sh"]).arg(given.get_program()).args(given.get_args());
+    for (name, value) in given.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null());
+    shell
+}
+
 /// The binary under another name.
 pub(crate) fn link(dir: &Path, name: &str) -> PathBuf {
     let link = dir.join(name);

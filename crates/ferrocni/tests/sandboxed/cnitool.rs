@@ -8,7 +8,7 @@ use cni_linux::Netns;
 use serde_json::Value;
 
 use crate::Test;
-use crate::common::{Done, FRIENDLY, asked, command, link, list, plugin, run};
+use crate::common::{DEAF, Done, FRIENDLY, asked, command, link, list, plugin, redirected, run};
 
 /// Where Debian puts the reference's plugins.
 const REFERENCE: &str = "/usr/lib/cni";
@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
             .needs(NFT),
         Test::new("gc_tears_down_what_is_cached_of_the_network", gc_tears_down_what_is_cached_of_the_network),
         Test::new("the_container_is_named_after_the_namespace", the_container_is_named_after_the_namespace),
+        Test::new("a_result_that_nobody_receives_is_undone", a_result_that_nobody_receives_is_undone),
         Test::new("the_environment_is_judged", the_environment_is_judged),
         Test::new("a_missing_network_is_explained", a_missing_network_is_explained),
         Test::new("mistakes_end_with_status_1", mistakes_end_with_status_1),
@@ -176,6 +177,19 @@ fn the_container_is_named_after_the_namespace() {
     let mut del = host.command(&["del", "idnet", "/var/netns/testing"]);
     host.run(del.env("CNI_IFNAME", "net5")).ok();
     assert_eq!(remembered("idnet"), [""; 0]);
+}
+
+fn a_result_that_nobody_receives_is_undone() {
+    for (to, said) in DEAF {
+        let host = Host::new(&list("deafnet", "1.0.0", "fake"));
+        plugin(&host.bin(), "fake", FRIENDLY);
+        let done = host.run(&mut redirected(&host.command(&["add", "deafnet", "/ns/one"]), to));
+        let expected = format!("error: writing to standard output: {said}\n");
+        assert!(done.failed(1).starts_with(&expected), "{done:#?}");
+        let asked = asked(&host.bin(), "fake");
+        assert!(asked.len() == 2 && asked[1].starts_with("DEL id=cnitool-"), "{asked:?}");
+        assert_eq!(remembered("deafnet"), [""; 0]);
+    }
 }
 
 fn the_environment_is_judged() {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anstyle::Style;
 use cni_spec::{AddResult, NetworkConfig};
 use libcni::Added;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::trace::Traces;
 use super::traffic::Echo;
 use crate::cli::failure::{Failure, Result};
-use crate::cli::output::{BAD, FAINT, GOOD, HEAD, Output, milliseconds};
+use crate::cli::output::{BAD, FAINT, GOOD, HEAD, Line, Output, milliseconds};
 
 /// Shows events.
 pub(super) struct Report<'a> {
@@ -120,8 +121,10 @@ impl<'a> Report<'a> {
         self.document.plugins = net.plugins.iter().map(|p| p.common.plugin_type.clone()).collect();
         let (name, version) = (&net.name, &net.cni_version);
         let plugins = self.document.plugins.join(", ");
-        self.line(format!("{HEAD}network {name}{HEAD:#}: {plugins}; cniVersion {version}"))?;
-        self.line(format!("{FAINT}in namespaces of its own: nothing on this host is touched{FAINT:#}\n"))
+        let what = format!(": {plugins}; cniVersion {version}");
+        self.line(Line::styled(HEAD, format!("network {name}")).and(what))?;
+        self.line(Line::styled(FAINT, "in namespaces of its own: nothing on this host is touched"))?;
+        self.line("")
     }
 
     /// How long the verb took whose event comes next.
@@ -133,41 +136,45 @@ impl<'a> Report<'a> {
     }
 
     /// Shows an event.
-    pub(super) fn event(&mut self, mut event: Event) -> Result<()> {
+    pub(super) fn event(&mut self, event: Event) -> Result<()> {
+        self.show(event, Style::new())
+    }
+
+    fn show(&mut self, mut event: Event, style: Style) -> Result<()> {
         event.timing = event.timing.or(self.timing.take());
         let time = event.timing.as_ref().map(|t| milliseconds(t.milliseconds.0)).unwrap_or_default();
         let each = event.timing.as_ref().map(|t| each(&t.plugins)).unwrap_or_default();
         let Event { step, container, said, .. } = &event;
-        let line =
-            format!("{HEAD}{step:<5}{HEAD:#}  {container:<3}  {time:>9}  {said}{FAINT}{each}{FAINT:#}");
+        let line = Line::styled(HEAD, format!("{step:<5}"))
+            .and(format!("  {container:<3}  {time:>9}  "))
+            .and_styled(style, said)
+            .and_styled(FAINT, each);
         self.document.steps.push(event);
         self.line(line)
     }
 
     /// Shows that a step failed; why comes at the end.
     pub(super) fn failed(&mut self, step: &'static str, container: &'static str) {
-        let event = Event::said(step, container, &format!("{BAD}failed{BAD:#}"));
         // If this cannot be written, the failure itself will say so.
-        let _ = self.event(event);
-        if let Some(event) = self.document.steps.last_mut() {
-            event.said = "failed".into();
-        }
+        let _ = self.show(Event::said(step, container, "failed"), BAD);
     }
 
     /// Says that nothing is left, having looked.
     pub(super) fn clean(&mut self, before: &Traces) -> Result<()> {
         let summary = before.summary();
-        self.line(format!("\n{GOOD}it works{GOOD:#}, and nothing is left: {summary} on the host, as before"))
+        let left = format!(", and nothing is left: {summary} on the host, as before");
+        self.line("")?;
+        self.line(Line::styled(GOOD, "it works").and(left))
     }
 
     /// Says that nothing is left of the containers, and what their network keeps for the next.
     pub(super) fn kept(&mut self, kept: &[String]) -> Result<()> {
         self.document.kept = kept.to_vec();
-        self.line(format!(
-            "\n{GOOD}it works{GOOD:#}, and nothing is left of the containers; for the next one the network keeps:"
-        ))?;
-        self.line(format!("  {}", kept.join("\n  ")))?;
-        self.line(format!("{FAINT}(a third container came and went, and it became no more){FAINT:#}"))
+        let left = ", and nothing is left of the containers; for the next one the network keeps:";
+        self.line("")?;
+        self.line(Line::styled(GOOD, "it works").and(left))?;
+        kept.iter().try_for_each(|line| self.line(format!("  {line}")))?;
+        self.line(Line::styled(FAINT, "(a third container came and went, and it became no more)"))
     }
 
     /// Notes what was there after a failure, for who reads JSON.
@@ -181,15 +188,17 @@ impl<'a> Report<'a> {
         if let Err(failure) = &outcome {
             failure.what().clone_into(&mut self.document.error);
         }
-        if self.as_json {
-            self.out.json(&self.document)?;
+        let told = if self.as_json {
+            self.out.json(&self.document)
         } else if outcome.is_err() && !self.document.steps.is_empty() {
-            self.line("")?;
-        }
-        outcome
+            self.line("")
+        } else {
+            Ok(())
+        };
+        outcome.and(told)
     }
 
-    fn line(&mut self, line: impl AsRef<str>) -> Result<()> {
+    fn line(&mut self, line: impl Into<Line>) -> Result<()> {
         if self.as_json { Ok::<(), Failure>(()) } else { self.out.line(line) }
     }
 }
