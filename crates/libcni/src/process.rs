@@ -163,7 +163,12 @@ impl Invoke for Process {
         match output.end {
             End::Exited(status) if status.success() => {
                 self.forward(&output.stderr);
-                Reply::decode(invocation, &output.stdout).map_err(|e| garbled(e, &output.stdout))
+                let reply =
+                    Reply::decode(invocation, &output.stdout).map_err(|e| garbled(e, &output.stdout))?;
+                match (&reply, error_for_result(&output.stdout)) {
+                    (Reply::Added(_), Some(error)) => Err(error),
+                    _ => Ok(reply),
+                }
             }
             End::Exited(status) => Err(match printed_error(&output.stdout) {
                 Some(error) => {
@@ -267,6 +272,36 @@ fn printed_error(stdout: &[u8]) -> Option<Error> {
     error_object(last.get().as_bytes()).ok()
 }
 
+/// The error object that a plugin printed although it exited with 0: nothing of it is a result, but read as one it
+/// would be an empty success.
+fn error_for_result(stdout: &[u8]) -> Option<Error> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Document<'a> {
+        code: i64,
+        msg: Option<String>,
+        details: String,
+        #[serde(borrow)]
+        interfaces: Option<&'a RawValue>,
+        #[serde(borrow)]
+        ips: Option<&'a RawValue>,
+        #[serde(borrow)]
+        routes: Option<&'a RawValue>,
+        #[serde(borrow)]
+        dns: Option<&'a RawValue>,
+        #[serde(borrow)]
+        ip4: Option<&'a RawValue>,
+        #[serde(borrow)]
+        ip6: Option<&'a RawValue>,
+    }
+    let document: Document<'_> = json::decode(stdout).ok()?;
+    let Document { code, msg, details, interfaces, ips, routes, dns, ip4, ip6 } = document;
+    if code == 0 || [interfaces, ips, routes, dns, ip4, ip6].iter().any(Option::is_some) {
+        return None;
+    }
+    Some(Error { code: u32::try_from(code).map_or(Code::UNKNOWN, Code), msg: msg?, details })
+}
+
 fn error_object(document: &[u8]) -> Result<Error, String> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
@@ -367,6 +402,28 @@ mod tests {
         assert_eq!(printed_error(br#"{"Msg":"m"}"#).unwrap().code, Code::UNKNOWN);
         for none in ["", "x", "{}", "[]", "{\"code\":-1}", "log\n{\"code\":8,\"msg\":\"m\"}", "{\"code\":7"] {
             assert!(printed_error(none.as_bytes()).is_none(), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_object_is_no_empty_result() {
+        let error = |document: &str| error_for_result(document.as_bytes());
+        let found = error(r#"{"cniVersion":"1.0.0","code":7,"msg":"m","details":"d","ips":null}"#).unwrap();
+        assert_eq!((found.code, found.to_string().as_str()), (Code(7), "m; d"));
+        assert_eq!(error(r#"{"Code":-1,"Msg":"m"}"#).unwrap().code, Code::UNKNOWN);
+        for key in ["interfaces", "ips", "routes", "dns", "ip4", "ip6"] {
+            let result = format!(r#"{{"code":7,"msg":"m","{key}":[]}}"#);
+            assert_eq!(error(&result), None, "{result}");
+        }
+        for result in [
+            "{}",
+            "null",
+            r#"{"code":7}"#,
+            r#"{"msg":"m"}"#,
+            r#"{"code":0,"msg":"m"}"#,
+            r#"{"code":"7","msg":"m"}"#,
+        ] {
+            assert_eq!(error(result), None, "{result}");
         }
     }
 

@@ -400,7 +400,8 @@ fn args_that_others_wrote_block_nothing(way: Way) {
     ];
     for (verb, run) in verbs {
         fs::write(world.cache_file("n", "x"), &spoilt).unwrap();
-        (world.calls(), world.warnings());
+        world.calls();
+        world.warnings();
         run();
         let calls = world.calls();
         assert_eq!(calls.len(), 3, "{verb}");

@@ -123,11 +123,14 @@ fn what_we_have_added_go_checks_and_deletes() {
     let attachment = Attachment {
         args: vec![("K".into(), "<V>".into())],
         capability_args: [("mac".into(), libcni_raw("\"00:01\""))].into(),
+        netns: "/proc/self/ns/net".into(),
         ..attachment("x")
     };
     let added = cni.add(&net, &attachment).unwrap();
     let document: Value = serde_json::from_str(added.document.get()).unwrap();
 
+    let written = std::fs::read_to_string(world.cache_file("n", "x")).unwrap();
+    assert!(written.contains(r#""netnsId":""#), "our own key is there for Go to ignore: {written}");
     let cached: Value = serde_json::from_str(&go(&world, "cached", "x")).unwrap();
     assert_eq!(cached["result"], document);
     assert_eq!(cached["config"].as_str().unwrap().as_bytes(), net.source);

@@ -265,8 +265,12 @@ fn an_answer_that_is_none_is_told() {
         (unknown.code, unknown.msg.as_str()),
         (Code::UNKNOWN, "unsupported CNI result version \"9.9.9\"")
     );
+    let error = r#"echo '{"code":7,"msg":"no luck","details":"at all"}'"#;
+    let error_with_exit_0 = told(error);
+    assert_eq!((error_with_exit_0.code, error_with_exit_0.to_string()), (Code(7), "no luck; at all".into()));
     // Nobody asked for an answer to DEL.
     Bin::new("echo 'some log'").run("DEL").unwrap();
+    Bin::new(error).run("DEL").unwrap();
 }
 
 /// Whether the process has ended: it is gone, or waits for a parent that does not ask.

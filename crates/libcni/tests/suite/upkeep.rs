@@ -82,6 +82,7 @@ fn gc_goes_on_and_reports_everything(way: Way) {
     fs::write(world.cache_dir().join("results"), "").unwrap();
     let error = cni.gc(&world.net("1.1.0", well()), &[]).unwrap_err();
     assert!(error.to_string().starts_with("failed to list the cached attachments: "), "{error}");
+    assert!(error.to_string().ends_with("/cache/results: not a directory"), "{error}");
     assert_eq!(world.short_calls(), ["GC a", "GC b", "GC c"]);
 }
 
