@@ -255,3 +255,9 @@ impl Netns {
         self.socket().change(&request, Change::Modify).map_err(link_not_found)
     }
 }
+
+/// For fuzzers.
+#[cfg(feature = "testing")]
+pub(crate) fn read_all(body: &[u8]) {
+    let _ = (Vlans::read(body), BridgePort::read(body));
+}

@@ -291,3 +291,15 @@ impl fmt::Display for Set<'_> {
         write!(f, "{kind} {} {}", self.table, self.name)
     }
 }
+
+/// For fuzzers.
+#[cfg(feature = "testing")]
+pub(crate) fn read_all(body: &[u8]) {
+    const TABLE: Table<'_> = Table::new(Family::Inet, "t");
+    for set in [
+        Set::verdict_map(TABLE, "s", &[Type::Ipv4Addr]).interval(),
+        Set::map(TABLE, "s", &[Type::Ifname, Type::Mark], &[Type::EtherAddr, Type::InetService]),
+    ] {
+        apply::read_all(body, &set);
+    }
+}

@@ -45,13 +45,16 @@ pub use snapshot::Snapshot;
 /// Reads a datagram as the answer to every request there is, for fuzzers: it must not panic.
 #[doc(hidden)]
 pub fn decode(datagram: &[u8]) {
-    use crate::netlink::wire::{digest, u32_at};
+    use crate::netlink::wire::{acknowledgements, digest, messages, u32_at};
     let sequence = u32_at(datagram, 8).unwrap_or(0);
     let mut interrupted = false;
     let _ = digest(datagram, sequence, &mut interrupted, &mut |body| {
         let _ = crate::link::Link::read(body);
         let _ = crate::address::Address::read(body);
         let _ = crate::route::Route::read(body);
+        crate::bridge::read_all(body);
+        crate::nftables::read_all(body);
         snapshot::read_all(body);
     });
+    let _ = (acknowledgements(datagram).count(), messages(datagram).count());
 }

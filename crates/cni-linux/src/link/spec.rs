@@ -219,6 +219,19 @@ impl Netns {
     ///
     /// Pushes its deletion to `undo`.
     ///
+    /// One request makes it, with all that the specification says but the alias, and another asks what it has become. To
+    /// connect a container to a bridge takes no more than these, and the kernel can do nothing of it in fewer:
+    ///
+    /// 1. in the host's namespace, the pair: its end there is up and a port of the bridge, the other one in the
+    ///    container, by its final name;
+    /// 2. what has become of it: [`Link::peer`] is the index of the other end, which need not be asked for;
+    /// 3. in the container, each address ([`Netns::add_address`]);
+    /// 4. its end up, which cannot be born so ([`Netns::change_link`]);
+    /// 5. each route ([`Netns::add_route`]).
+    ///
+    /// An alias, and what is special about the port of a bridge, are one more, for both together
+    /// ([`LinkChange`](crate::LinkChange)). To send several of these in one datagram gains nothing that could be measured.
+    ///
     /// # Errors
     ///
     /// [`Error::is_exists`] if a link has the name, [`Error::is_unsupported`] if the kernel knows no such kind.

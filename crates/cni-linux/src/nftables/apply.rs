@@ -256,3 +256,8 @@ fn read_rule(body: &[u8]) -> Option<ListedRule> {
     }
     Some(rule)
 }
+
+#[cfg(feature = "testing")]
+pub(super) fn read_all(body: &[u8], set: &Set<'_>) {
+    let _ = (read_rule(body), RawElement::assemble(read_elements(body, set), set));
+}
