@@ -172,6 +172,15 @@ fn a_delegate_that_is_a_process_answers_the_same() {
     assert_eq!((error.code, error.msg.as_str()), (Code::TRY_AGAIN_LATER, "DEL of c1"));
     let error = call(Command::Add, r#","fail":true"#).unwrap_err();
     assert!(error.details.contains("undo addresses from pool: DEL of c1"), "{error:?}");
+
+    // an ADD that ends without a word that can be understood may have made something
+    let log = dir.path().join("log");
+    let garbled = format!("#!/bin/sh\ncat >/dev/null\necho $CNI_COMMAND >>{}\necho started\n", log.display());
+    std::fs::write(&script, garbled).expect("a script");
+    let error = call(Command::Add, "").unwrap_err();
+    assert!(error.msg.starts_with("failed to unmarshal raw result"), "{error:?}");
+    assert_eq!(std::fs::read_to_string(&log).expect("the script ran"), "ADD\nDEL\n");
+
     std::fs::remove_file(script).expect("the script was there");
     let error = call(Command::Add, "").unwrap_err();
     assert!(error.msg.starts_with("failed to find plugin \"pool\" in path ["), "{error:?}");
