@@ -23,3 +23,7 @@ bench OTHER *ARGS:
 # licences, advisories (from the network), doubles
 deny:
     cargo deny check
+
+# whatever parses, fed with noise: a minute each
+fuzz *ARGS:
+    fuzz/run 60 {{ARGS}}
