@@ -5,13 +5,13 @@
 //! it is written.
 //!
 //! What many processes share and nobody takes away, a table with its chains, sets and rules, is a [`Ruleset`]: it is
-//! [ensured](Netns::ensure_nft), as often as one likes, by as many as there are. What belongs to one owner is an
-//! [`Element`] of a set or map, with the owner in its comment: it is [added](Netns::add_nft_elements) and
-//! [deleted](Netns::del_nft) in a time that does not depend on how many others there are, and no packet has to pass a rule
+//! [ensured](crate::Netns::ensure_nft), as often as one likes, by as many as there are. What belongs to one owner is an
+//! [`Element`] of a set or map, with the owner in its comment: it is [added](crate::Netns::add_nft) and
+//! [deleted](crate::Netns::del_nft) in a time that does not depend on how many others there are, and no packet has to pass a rule
 //! for it.
 //!
 //! ```no_run
-//! use cni_linux::nftables::{Chain, Element, Family, Field, Hook, Kind, Rule, Ruleset, Set, Table, Type};
+//! use cni_linux::nftables::{Addition, Chain, Element, Family, Field, Hook, Kind, Rule, Ruleset, Set, Table, Type};
 //! use cni_linux::{Netns, Undo};
 //!
 //! const TABLE: Table = Table::new(Family::Inet, "example");
@@ -23,7 +23,7 @@
 //! let shared = Ruleset::new().table(&TABLE).set(&SOURCES).chain(&POSTROUTING).rules(&POSTROUTING, [rule]);
 //! let mine = Element::new([std::net::Ipv4Addr::new(10, 1, 2, 3).into()]).comment("mine");
 //! let mut undo = Undo::new();
-//! Netns::current()?.add_nft_elements(&SOURCES, &[mine], &shared, &mut undo)?;
+//! Netns::current()?.add_nft(&Addition::new().element(&SOURCES, &mine), &shared, &mut undo)?;
 //! undo.keep();
 //! # Ok(())
 //! # }
@@ -45,7 +45,7 @@ use crate::netlink::nft;
 pub use apply::ListedRule;
 pub use element::Element;
 pub use rule::{Field, Rule};
-pub use ruleset::{Removal, Ruleset};
+pub use ruleset::{Addition, Removal, Ruleset};
 pub use value::{Type, Value, Verdict};
 
 /// `struct nfgenmsg`, `include/uapi/linux/netfilter/nfnetlink.h`, and the attributes of

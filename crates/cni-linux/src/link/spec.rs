@@ -16,6 +16,9 @@ use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 use crate::undo::Undo;
 
+/// How often a shared link is tried to be made while others make and delete it.
+const ATTEMPTS: usize = 5;
+
 /// A link to be made, with [`Netns::add_link`].
 ///
 /// All of it but the alias is in the one request that makes the link, so that nobody ever sees it half-made.
@@ -262,6 +265,34 @@ impl Netns {
             link.alias = Some(alias);
         }
         Ok(link)
+    }
+}
+
+impl Netns {
+    /// Makes a link if there is none of the name, and returns it, or the one that is there, as it is: of whatever kind, and
+    /// with whatever else. For what is shared and stays, such as a bridge.
+    ///
+    /// One request where it is there. Any number of processes can do so at once.
+    pub fn ensure_link(&self, spec: LinkSpec) -> Result<Link> {
+        let birthplace = spec.common.netns.clone().unwrap_or_else(|| self.clone());
+        let name = spec.common.name.clone();
+        for _ in 0..ATTEMPTS {
+            if let Some(link) = birthplace.link_if_exists(&name)? {
+                return Ok(link);
+            }
+            let mut undo = Undo::new();
+            match self.add_link(spec.clone(), &mut undo) {
+                // Somebody else was faster; who knows whether it is there still.
+                Err(exists) if exists.is_exists() => {}
+                made => {
+                    let link = made?;
+                    undo.keep();
+                    return Ok(link);
+                }
+            }
+        }
+        let cause = "others keep making it and deleting it";
+        Err(Error::os("add link", spec.to_string(), Errno::EXIST).with_cause(cause))
     }
 }
 

@@ -7,10 +7,8 @@
 
 use std::fmt::Display;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-
 use super::element::{Element, RawElement};
-use super::ruleset::{Removal, Ruleset, rule_body};
+use super::ruleset::{Addition, Entry, Removal, Ruleset, rule_body};
 use super::value::comment;
 use super::{Chain, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set};
 use crate::error::{Errno, Error, Result};
@@ -50,35 +48,29 @@ impl Netns {
         self.netfilter(|socket| socket.transact(messages)?.map_err(first))
     }
 
-    /// Adds elements to a set or map, in one transaction, together with the rule set `shared` if that is not there
+    /// Adds elements to sets and maps, in one transaction, together with the rule set `shared` if that is not there
     /// (`nft add element`).
     ///
-    /// One question and one transaction; the rule set counts as there if the set is. The elements are the caller's from
-    /// then on: one of the same key that somebody left behind is replaced. Pushes their deletion to `undo`.
-    pub fn add_nft_elements(
-        &self,
-        set: &Set<'_>,
-        elements: &[Element],
-        shared: &Ruleset,
-        undo: &mut Undo,
-    ) -> Result<()> {
-        let shared = shared.messages()?;
-        let mut additions = Vec::with_capacity(elements.len());
-        for element in elements {
-            let flags = NLM_F_CREATE | NLM_F_EXCL;
-            let addition = set.message(nft::NEWSETELEM, flags, "add element", element)?;
-            additions.push(Addition { addition, deletion: set.deletion(element)?, replaces: false });
-        }
-        if additions.is_empty() {
-            return self.ensure_nft_messages(shared);
+    /// One question for each set, and one transaction; the rule set counts as there if the sets are. The elements are the
+    /// caller's from then on: one of the same key that somebody left behind is replaced. Pushes their deletion to `undo`.
+    pub fn add_nft(&self, addition: &Addition, shared: &Ruleset, undo: &mut Undo) -> Result<()> {
+        let (entries, shared) = (addition.entries()?, shared.messages()?);
+        if entries.is_empty() {
+            return Ok(());
         }
         self.netfilter(|socket| {
-            let is_there = shared.is_empty() || is_there(socket, nft::GETSET, &set.named(), set)?;
-            add(socket, &mut additions, shared, !is_there)
+            let mut with_shared = false;
+            for (set, named) in &addition.sets {
+                with_shared |= !shared.is_empty() && !is_there(socket, nft::GETSET, named, set)?;
+            }
+            add(socket, entries, shared, with_shared)
         })?;
-        let deletions: Vec<_> = additions.into_iter().map(|addition| addition.deletion).collect();
+        let deletions: Vec<_> = entries.iter().map(|entry| entry.deletion.clone()).collect();
+        let sets: Vec<_> = addition.sets.iter().map(|(set, _)| set.as_str()).collect();
         let netns = self.clone();
-        undo.push(format!("elements of {set}"), move || Ok(netns.delete(&deletions).map(|_deleted| ())?));
+        undo.push(format!("elements of {}", sets.join(", ")), move || {
+            Ok(netns.delete(&deletions).map(|_deleted| ())?)
+        });
         Ok(())
     }
 
@@ -91,7 +83,10 @@ impl Netns {
         self.delete(removal.messages()?)
     }
 
-    /// All elements of a set or map (`nft list set`). None if there is no such set.
+    /// All elements of a set or map, in the order of their keys (`nft list set`). None if there is no such set.
+    ///
+    /// Its time grows with their number, from some thousands on faster than that. The kernel may leave one out of a list of
+    /// many while it enlarges the set for others.
     pub fn nft_elements(&self, set: &Set<'_>) -> Result<Vec<Element>> {
         let body = set.body();
         let request = Request { kind: nft::GETSETELEM, body: &body, doing: "list elements of", what: set };
@@ -121,10 +116,6 @@ impl Netns {
         none_if_gone(self.netfilter(|socket| socket.dump(&request, read_rule)))
     }
 
-    fn ensure_nft_messages(&self, messages: &[Message]) -> Result<()> {
-        self.netfilter(|socket| socket.transact(messages)?.map_err(first))
-    }
-
     /// Deletes what is there of these.
     fn delete(&self, deletions: &[Message]) -> Result<usize> {
         let (mut deleted, mut failed) = (0, None);
@@ -146,31 +137,20 @@ impl Netns {
     }
 }
 
-/// An element to be added, and how to get rid of it.
-struct Addition {
-    addition: Message,
-    deletion: Message,
-    /// There is one of the same key, which goes first.
-    replaces: bool,
-}
-
 /// Adds the elements, with what the kernel says they lack and without what it says is in their way.
-fn add(
-    socket: &mut Socket,
-    additions: &mut [Addition],
-    shared: &[Message],
-    mut with_shared: bool,
-) -> Result<()> {
+fn add(socket: &mut Socket, entries: &[Entry], shared: &[Message], mut with_shared: bool) -> Result<()> {
+    // Those of the same key that somebody left behind, which go first.
+    let mut replaces = vec![false; entries.len()];
     for attempt in 1.. {
         let mut batch: Vec<Message> = if with_shared { shared.to_vec() } else { Vec::new() };
-        // Which addition each message is for, and whether it is its deletion that goes before.
+        // Which entry each message is for, and whether it is the deletion that goes before.
         let mut parts = vec![None; batch.len()];
-        for (nth, addition) in additions.iter().enumerate() {
-            if addition.replaces {
-                batch.push(addition.deletion.clone());
+        for (nth, entry) in entries.iter().enumerate() {
+            if replaces[nth] {
+                batch.push(entry.deletion.clone());
                 parts.push(Some((nth, true)));
             }
-            batch.push(addition.addition.clone());
+            batch.push(entry.addition.clone());
             parts.push(Some((nth, false)));
         }
         let Err(refused) = socket.transact(&batch)? else { return Ok(()) };
@@ -178,10 +158,8 @@ fn add(
             match (parts[nth], error.errno()) {
                 _ if attempt == ATTEMPTS => return Err(error),
                 // Somebody else deleted it.
-                (Some((nth, true)), Some(Errno::NOENT)) => additions[nth].replaces = false,
-                (Some((nth, false)), Some(Errno::EXIST)) if !additions[nth].replaces => {
-                    additions[nth].replaces = true;
-                }
+                (Some((nth, true)), Some(Errno::NOENT)) => replaces[nth] = false,
+                (Some((nth, false)), Some(Errno::EXIST)) if !replaces[nth] => replaces[nth] = true,
                 (Some((_, false)), Some(Errno::NOENT)) if !with_shared && !shared.is_empty() => {
                     with_shared = true;
                     // The set is new: what is in the way of the others is in its predecessor.

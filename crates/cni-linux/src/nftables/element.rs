@@ -169,11 +169,15 @@ impl RawElement {
         Some(raw)
     }
 
-    /// Puts beginnings and ends of intervals together.
+    /// Puts beginnings and ends of intervals together, in the order of their keys, and each once: while the kernel enlarges
+    /// a set, a list may have an element twice.
     pub(super) fn assemble(mut raw: Vec<RawElement>, set: &Set<'_>) -> Vec<Element> {
+        // Where one interval ends and the next begins, the end comes first.
+        raw.sort_by(|one, other| one.key.cmp(&other.key).then(other.is_end.cmp(&one.is_end)));
+        raw.dedup_by(|one, other| {
+            (&one.key, &one.key_end, one.is_end) == (&other.key, &other.key_end, other.is_end)
+        });
         if set.interval && set.key.len() == 1 {
-            // Where one interval ends and the next begins, the end comes first.
-            raw.sort_by(|one, other| one.key.cmp(&other.key).then(other.is_end.cmp(&one.is_end)));
             for nth in 0..raw.len() {
                 let end = raw.get(nth + 1).filter(|next| next.is_end).map(|next| predecessor(&next.key));
                 raw[nth].key_end = Some(end.unwrap_or_else(|| vec![0xff; raw[nth].key.len()]));
@@ -347,6 +351,8 @@ mod tests {
             Element::new([ip("10.1.2.3"), net("::/0")]),
         ];
         assert_eq!(there_and_back(&pairs, &elements), elements);
+        let twice = [elements[1].clone(), elements[0].clone(), elements[1].clone()];
+        assert_eq!(there_and_back(&pairs, &twice), elements);
     }
 
     #[test]

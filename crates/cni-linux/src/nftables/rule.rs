@@ -162,7 +162,7 @@ impl Rule {
         self.with(Part::Compare { field, value: value.into(), equal: false })
     }
 
-    /// The fields together are in the set, or are looked up in the map (`iifname . ether saddr @known`).
+    /// The fields together are in the set (`iifname . ether saddr @known`). Not in a map: Linux 6.1 does not have it.
     pub fn is_in(self, fields: &[Field], set: &str) -> Rule {
         self.with(Part::Lookup { fields: fields.to_vec(), set: set.into(), found: true })
     }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here talks to the kernel.
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 
 use super::element::Element;
 use super::rule::Rule;
@@ -162,6 +162,52 @@ impl Ruleset {
     pub(super) fn messages(&self) -> Result<&[Message]> {
         match &self.refused {
             None => Ok(&self.messages),
+            Some(error) => Err(error.clone()),
+        }
+    }
+}
+
+/// Elements to be added, to one set or to several.
+#[derive(Debug, Clone, Default)]
+#[must_use = "an Addition adds nothing until it is given to Netns::add_nft"]
+pub struct Addition {
+    /// The sets, and how to ask for them.
+    pub(super) sets: Vec<(String, Body)>,
+    entries: Vec<Entry>,
+    refused: Option<Error>,
+}
+
+/// An element to be added, and how to get rid of it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) addition: Message,
+    pub(super) deletion: Message,
+}
+
+impl Addition {
+    /// Nothing.
+    pub fn new() -> Addition {
+        Addition::default()
+    }
+
+    /// This element (`nft add element`).
+    pub fn element(mut self, set: &Set<'_>, element: &Element) -> Addition {
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let addition = set.message(nft::NEWSETELEM, flags, "add element", element);
+        match addition.and_then(|addition| Ok(Entry { addition, deletion: set.deletion(element)? })) {
+            Ok(entry) => self.entries.push(entry),
+            Err(error) => self.refused = self.refused.or(Some(error)),
+        }
+        let name = set.to_string();
+        if self.sets.iter().all(|(other, _)| *other != name) {
+            self.sets.push((name, set.named()));
+        }
+        self
+    }
+
+    pub(super) fn entries(&self) -> Result<&[Entry]> {
+        match &self.refused {
+            None => Ok(&self.entries),
             Some(error) => Err(error.clone()),
         }
     }

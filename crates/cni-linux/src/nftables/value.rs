@@ -109,7 +109,7 @@ impl fmt::Display for Type {
 pub enum Value {
     /// `ipv4_addr` or `ipv6_addr`.
     Ip(IpAddr),
-    /// All addresses of a network, where the set takes [intervals](Set::interval), and in rules. Host bits are dropped.
+    /// All addresses of a network, where the set takes [intervals](super::Set::interval), and in rules. Host bits are dropped.
     Net(IpNet),
     /// `ether_addr`
     Mac(Mac),

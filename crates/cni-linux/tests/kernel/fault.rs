@@ -2,13 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cni_linux::nftables::{Addition, Element, Family, Ruleset, Set, Table, Type, Value};
 use cni_linux::testing::{Sandbox, Snapshot, Test, fail_at, kernel, record, tests};
-use cni_linux::{Errno, LinkSpec, Netns, Result, Undo, VethPeer};
+use cni_linux::{Errno, LinkChange, LinkSpec, Netns, Result, RouteSpec, Undo, VethPeer};
 use ipnet::IpNet;
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         every_change_can_fail_and_leaves_nothing => [kernel::bridge, kernel::veth],
+        every_room_is_broken_in_turn_and_leaves_nothing => [kernel::bridge, kernel::veth, kernel::nft],
         an_injected_fault_is_recognisable,
         only_the_one_change_fails_and_questions_never,
         run_inherits_the_fault_and_other_threads_do_not,
@@ -47,6 +49,52 @@ fn every_change_can_fail_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
         broken += 1;
     }
     assert_eq!(broken, 5, "bridge, veth, alias, address, up");
+    Ok(())
+}
+
+const TABLE: Table<'_> = Table::new(Family::Inet, "t");
+const SOURCES: Set<'_> = Set::new(TABLE, "sources", &[Type::Ipv4Addr]);
+
+fn shared() -> Ruleset {
+    Ruleset::new().table(&TABLE).set(&SOURCES)
+}
+
+/// What [`attach`] does, and whatever else there is to change.
+fn attach_in_full(host: &Netns, container: &Netns, undo: &mut Undo) -> Result<()> {
+    attach(host, container, undo)?;
+    host.change_link("veth0", &LinkChange::new().hairpin(true).isolated(true))?;
+    host.set_sysctls(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")], undo)?;
+    container
+        .ensure_sysctls(&[("net/ipv4/conf/eth0/arp_notify", "1"), ("net/ipv6/conf/eth0/accept_ra", "0")])?;
+    let address = "10.1.2.3".parse().expect("an address");
+    container.add_route(
+        &RouteSpec::new("192.0.2.0/24".parse().expect("a network")).device(container.link("eth0")?.index),
+    )?;
+    let source = Element::new([Value::Ip(address)]).comment("whose");
+    host.add_nft(&Addition::new().element(&SOURCES, &source), &shared(), undo)?;
+    container.announce("eth0", &[address])
+}
+
+fn every_room_is_broken_in_turn_and_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
+    let (host, container) = (sandbox.host(), sandbox.container());
+    host.ensure_nft(&shared())?;
+    let before = (Snapshot::take(host)?, Snapshot::take(&container)?);
+    for nth in 1.. {
+        let mut undo = Undo::new();
+        let injected = fail_at(nth, || attach_in_full(host, &container, &mut undo));
+        if injected.reached {
+            assert!(injected.outcome.unwrap_err().is_injected());
+        } else {
+            injected.outcome?;
+            assert_eq!(nth, 14, "five of attach, port, two and two sysctls, route, element, announcement");
+        }
+        undo.run().unwrap();
+        assert_eq!(before.0.diff(&Snapshot::take(host)?), [""; 0], "change {nth}");
+        assert_eq!(before.1.diff(&Snapshot::take(&container)?), [""; 0], "change {nth}");
+        if !injected.reached {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Links: made, looked up, changed and deleted.
 
 use std::net::IpAddr;
+use std::sync::Barrier;
 
 use cni_linux::link::spec::{IpvlanMode, MacvlanMode};
 use cni_linux::testing::{Sandbox, Test, kernel, record, tests};
-use cni_linux::{Errno, LinkChange, LinkSpec, Mac, OperState, Result, RouteSpec, Undo, VethPeer};
+use cni_linux::{Errno, LinkChange, LinkSpec, Mac, Netns, OperState, Result, RouteSpec, Undo, VethPeer};
 use ipnet::IpNet;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -24,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_vrf_has_ports => [kernel::vrf, kernel::veth],
         a_group_goes_in_one_request => [kernel::veth],
         the_default_group_cannot_go => [kernel::veth],
+        a_hundred_at_once_share_a_bridge => [kernel::bridge, kernel::veth],
         what_the_kernel_takes_at_birth => [kernel::veth, kernel::bridge],
         an_unknown_kind_says_so,
         a_missing_link_is_not_found,
@@ -53,7 +55,11 @@ fn a_veth_pair_is_born_in_place(sandbox: &Sandbox) -> Result<()> {
             &format!("RTM_SETLINK set alias of link number {}", veth.index),
         ]
     );
-    assert_eq!(veth, host.link("veth0")?);
+    let again = host.link("veth0")?;
+    assert_eq!(
+        (&veth.name, veth.index, veth.mac, &veth.alias),
+        (&again.name, again.index, again.mac, &again.alias)
+    );
     assert_eq!((veth.mtu, veth.group, veth.tx_queue_len), (1400, 9, 0));
     assert_eq!((veth.alias.as_deref(), veth.kind(), veth.is_up()), (Some("pod blue"), Some("veth"), true));
 
@@ -235,6 +241,36 @@ fn the_default_group_cannot_go(sandbox: &Sandbox) -> Result<()> {
     assert!(host.del_link_group(7).is_err(), "nobody can delete loopback");
     assert!(host.link("a").is_ok());
     undo.run().unwrap();
+    Ok(())
+}
+
+fn a_hundred_at_once_share_a_bridge(sandbox: &Sandbox) -> Result<()> {
+    const THREADS: usize = 100;
+    let barrier = Barrier::new(THREADS);
+    let indices: Vec<u32> = std::thread::scope(|scope| {
+        let threads = (0..THREADS).map(|nth| {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                // A socket of its own, as a process has.
+                let (host, mut undo) = (Netns::current().unwrap(), Undo::new());
+                barrier.wait();
+                let bridge = host.ensure_link(LinkSpec::bridge("cni0").up()).unwrap();
+                let port = LinkSpec::veth(format!("veth{nth}"), VethPeer::new(format!("eth{nth}")));
+                let port = host.add_link(port.controller(bridge.index).up(), &mut undo).unwrap();
+                assert_eq!(port.controller(), Some(bridge.index));
+                undo.keep();
+                bridge.index
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let bridge = sandbox.host().link("cni0")?;
+    assert!(bridge.is_up() && indices.iter().all(|index| *index == bridge.index));
+    let (there, requests) = record(|| sandbox.host().ensure_link(LinkSpec::bridge("cni0")));
+    assert_eq!((there?.index, requests.len()), (bridge.index, 1));
+    // Whoever wants a bridge has to look what it is that he got.
+    assert_eq!(sandbox.host().ensure_link(LinkSpec::bridge("lo"))?.kind(), None);
     Ok(())
 }
 

@@ -66,6 +66,9 @@ fn a_link_that_comes_up_is_noticed(sandbox: &Sandbox) -> Result<()> {
 
 fn time_that_is_up_shows_how_it_is(sandbox: &Sandbox) -> Result<()> {
     let link = half_up(sandbox.host())?;
+    // The kernel finds out for itself a moment after its birth.
+    let lower = |link: &Link| link.oper_state() == OperState::LowerLayerDown;
+    sandbox.host().wait_for_link(&link, LONG, lower)?;
     let (timeout, started) = (Duration::from_millis(300), Instant::now());
     let last = sandbox.host().wait_for_link(&link, timeout, is_up)?;
     assert!(started.elapsed() >= timeout);
@@ -123,8 +126,9 @@ fn addresses_without_detection_are_ready(sandbox: &Sandbox) -> Result<()> {
     let addresses = host.wait_for_addresses(&link, LONG)?;
     assert!(started.elapsed() < Duration::from_millis(900), "that is what detection takes");
     assert!(addresses.iter().any(|address| address.net == net("fd00::3/64")));
-    let (waited, requests) = record(|| host.wait_for_addresses(&link, LONG));
-    assert_eq!((waited?, requests.len()), (addresses, 1));
+    let (waited, requests) = record(|| host.wait_for_addresses(&link, Duration::ZERO));
+    waited?;
+    assert!(requests.len() <= 2, "{requests:?}");
     assert!(host.wait_for_addresses("nosuch", LONG).unwrap_err().is_gone());
     Ok(())
 }
