@@ -205,7 +205,7 @@ impl Value {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It passes this chain and those of the same hook that are not asked yet still look at it.
+    /// It passes this chain; those of the same hook with a higher priority number still look at it.
     Accept,
     /// It is thrown away.
     Drop,
