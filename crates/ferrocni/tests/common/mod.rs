@@ -104,6 +104,11 @@ pub(crate) fn plugin(dir: &Path, name: &str, script: &str) {
          {script}\n",
         log.display()
     );
+    executable(dir, name, &text);
+}
+
+/// A script that can be run.
+pub(crate) fn executable(dir: &Path, name: &str, text: &str) {
     let file = dir.join(name);
     fs::write(&file, text).expect("the folder can be written to");
     fs::set_permissions(file, Permissions::from_mode(0o755)).expect("the file is ours");
