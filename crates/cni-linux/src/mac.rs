@@ -5,6 +5,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::error::{Error, Result};
+
+/// Bits of the first octet (IEEE 802, section 8.2).
+const MULTICAST: u8 = 1;
+const LOCAL: u8 = 2;
+
 /// The hardware address of an Ethernet link, six octets. Prints in lower case with colons.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mac([u8; 6]);
@@ -13,6 +21,20 @@ impl Mac {
     /// The address with these octets.
     pub const fn new(octets: [u8; 6]) -> Mac {
         Mac(octets)
+    }
+
+    /// A random address, locally administered and of one station: what the kernel gives to a link that is made without
+    /// (`eth_random_addr`, `include/linux/etherdevice.h`).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no randomness to give.
+    pub fn random() -> Result<Mac> {
+        let mut octets = [0; 6];
+        let filled = getrandom(&mut octets, GetRandomFlags::empty());
+        filled.map_err(|errno| Error::os("choose a hardware address", "", errno))?;
+        octets[0] = octets[0] & !MULTICAST | LOCAL;
+        Ok(Mac(octets))
     }
 
     /// The six octets, in the order in which they are sent.
@@ -57,7 +79,7 @@ impl FromStr for Mac {
 
     /// Reads `02:00:5e:10:00:01`, `02-00-5e-10-00-01` and `0200.5e10.0001`, in either case of the letters: what
     /// Go's `net.ParseMAC` accepts for six octets.
-    fn from_str(text: &str) -> Result<Mac, ParseMacError> {
+    fn from_str(text: &str) -> std::result::Result<Mac, ParseMacError> {
         let bytes = text.as_bytes();
         let (group, separator) = match bytes {
             [_, _, separator @ (b':' | b'-'), ..] => (2, *separator),
@@ -126,6 +148,13 @@ mod tests {
             assert_eq!(text.parse::<Mac>(), Err(ParseMacError(text.into())), "{text}");
         }
         assert_eq!("x".parse::<Mac>().unwrap_err().to_string(), "address x: invalid MAC address");
+    }
+
+    #[test]
+    fn random_addresses_are_local_and_of_one_station() {
+        let many: Vec<Mac> = (0..64).map(|_| Mac::random().unwrap()).collect();
+        assert!(many.iter().all(|mac| mac.octets()[0] & 3 == 2), "{many:?}");
+        assert!(many.iter().any(|mac| *mac != many[0]));
     }
 
     proptest! {

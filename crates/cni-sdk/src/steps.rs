@@ -1,5 +1,47 @@
 //! Steps that several plugins take: what is between a request's words and the kernel's.
+//!
+//! | step | is |
+//! |---|---|
+//! | [`names`] | what everything that outlives a container's namespace is called |
+//! | [`veth`], [`Veth`] | a pair of links with one end in the container |
+//! | [`configure`] | a result's addresses and routes on the container's interface |
+//! | [`describe`] and its kin | interfaces of the kernel as those of a result |
+//! | [`all`] | several steps, of which each is attempted whatever becomes of the others |
 
 mod interface;
+pub mod names;
+pub mod veth;
 
-pub use interface::{addresses, container_interface, describe, host_interface};
+use cni_linux::{Errno, Netns};
+use cni_spec::Result;
+
+pub use interface::{
+    Configuration, Dad, addresses, configure, container_interface, describe, host_interface,
+};
+pub use veth::{Veth, VethSpec};
+
+/// The outcome of steps that have all been attempted: success, or the first error with the others in its details.
+///
+/// ```
+/// use cni_sdk::{Error, steps};
+///
+/// let failed = steps::all([Ok(()), Err(Error::failed("no link")), Err(Error::failed("no chain"))]);
+/// assert_eq!(failed.unwrap_err().to_string(), "no link; and then: no chain");
+/// ```
+///
+/// # Errors
+/// The first, if there is any.
+pub fn all(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut errors = outcomes.into_iter().filter_map(Result::err);
+    let Some(first) = errors.next() else { return Ok(()) };
+    Err(errors.fold(first, |first, next| first.with_details(format!("and then: {next}"))))
+}
+
+/// Sets what is good to have and no reason to fail, where there is nothing to be set (a kernel without IPv6) or it must not be
+/// (`/proc/sys` that is read-only).
+fn write_unless_refused(netns: &Netns, values: &[(&str, &str)]) -> Result<()> {
+    match netns.ensure_sysctls(values) {
+        Err(e) if e.is_gone() || e.is_denied() || e.errno() == Some(Errno::ROFS) => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}

@@ -9,12 +9,15 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
 use super::kind::Kind;
 pub use super::kind::{IpvlanMode, MacvlanMode};
-use super::{Link, name_attribute};
+use super::{Link, OperState, name_attribute};
 use crate::error::{Errno, Error, Result};
 use crate::mac::Mac;
 use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 use crate::undo::Undo;
+
+/// `include/uapi/linux/if_ether.h`
+const ETH_DATA_LEN: u32 = 1500;
 
 /// How often a shared link is tried to be made while others make and delete it.
 const ATTEMPTS: usize = 5;
@@ -214,6 +217,30 @@ impl VethPeer {
     pub fn group(mut self, group: u32) -> VethPeer {
         self.common.group = Some(group);
         self
+    }
+
+    /// This end as it was born, for whoever knows the other one, in another namespace. Asks the kernel nothing.
+    ///
+    /// `None` where it would have to be asked: the hardware address was left to it, or it did not tell this end's index.
+    pub fn as_born(&self, other: &Link) -> Option<Link> {
+        Some(Link {
+            index: other.peer?,
+            name: self.common.name.clone(),
+            mac: Some(self.common.mac?),
+            mtu: self.common.mtu.unwrap_or(ETH_DATA_LEN),
+            flags: (LinkFlags::Broadcast | LinkFlags::Multicast).bits(),
+            alias: None,
+            group: self.common.group.unwrap_or(0),
+            tx_queue_len: self.common.tx_queue_len.unwrap_or(other.tx_queue_len),
+            promiscuity: 0,
+            controller: None,
+            peer: Some(other.index),
+            // Numbers of namespaces are given by each of them.
+            peer_netns_id: None,
+            oper_state: OperState::Down,
+            port: None,
+            ..other.clone()
+        })
     }
 }
 
