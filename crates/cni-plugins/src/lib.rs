@@ -7,9 +7,14 @@
 use cni_sdk::{Entry, entry};
 
 pub mod interface;
+pub mod ipam;
 
 /// The plugins, one a row.
-pub static PLUGINS: [Entry; 1] = [entry::<interface::loopback::Loopback>()];
+pub static PLUGINS: [Entry; 3] = [
+    entry::<interface::loopback::Loopback>(),
+    entry::<ipam::host_local::HostLocal>(),
+    entry::<ipam::static_ips::StaticIps>(),
+];
 
 /// What the guide tells runtimes is compiled.
 #[cfg(doctest)]

@@ -64,13 +64,12 @@ fn a_command_in_the_environment_does_not_disturb_the_command_line() {
 #[test]
 fn plugins_are_listed_with_their_versions() {
     let done = run(&mut ferrocni(["list"]));
-    assert_eq!(
-        done.ok().lines().collect::<Vec<_>>(),
-        [
-            "PLUGIN    VERSIONS        WHAT IT DOES",
-            "loopback  0.1.0 to 1.1.0  brings the loopback interface up inside the container",
-        ]
-    );
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = done.ok().lines().map(words).collect();
+    assert_eq!(lines[0], "PLUGIN VERSIONS WHAT IT DOES");
+    assert_eq!(lines.len(), 1 + cni_plugins::PLUGINS.len());
+    let loopback = "loopback 0.1.0 to 1.1.0 brings the loopback interface up inside the container";
+    assert!(lines.iter().any(|line| line == loopback), "{lines:#?}");
     let done = run(&mut ferrocni(["list", "loopback", "--json"]));
     let plugins: serde_json::Value = serde_json::from_str(done.ok()).unwrap();
     assert_eq!(plugins[0]["name"], "loopback");

@@ -11,6 +11,15 @@ use std::process::{Command, Output, Stdio};
 /// The file that is tested.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ferrocni");
 
+/// The names that an installation has, in their order.
+pub(crate) fn names_of_all() -> Vec<String> {
+    let plugins = cni_plugins::PLUGINS.iter().map(|entry| entry.name);
+    let mut names: Vec<String> =
+        ["cnitool", "ferrocni"].into_iter().chain(plugins).map(String::from).collect();
+    names.sort();
+    names
+}
+
 /// A list with one plugin.
 pub(crate) fn list(network: &str, version: &str, plugin: &str) -> String {
     format!(r#"{{"cniVersion": "{version}", "name": "{network}", "plugins": [{{"type": "{plugin}"}}]}}"#)
