@@ -16,6 +16,10 @@ conformance DIR *ARGS:
 static:
     tools/build-static && target/static/ferrocni install target/plugins
 
+# containerd and podman on a directory of plugins, as root
+clients DIR *ARGS:
+    cargo run --release -p clients -- {{DIR}} {{ARGS}}
+
 # ours (of `just static`) against another directory of plugins, and against the kernel's floor
 bench OTHER *ARGS:
     tools/build-static floor && cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
