@@ -5,10 +5,14 @@
 //! | [`names`] | what everything that outlives a container's namespace is called |
 //! | [`veth`], [`Veth`] | a pair of links with one end in the container |
 //! | [`configure`] | a result's addresses and routes on the container's interface |
+//! | [`masquerade`] | the container's packets to the world come from an address of the host |
+//! | [`forwarding`] | the host passes packets on |
 //! | [`describe`] and its kin | interfaces of the kernel as those of a result |
 //! | [`all`] | several steps, of which each is attempted whatever becomes of the others |
 
+pub mod forwarding;
 mod interface;
+pub mod masquerade;
 pub mod names;
 pub mod veth;
 
