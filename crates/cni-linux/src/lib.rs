@@ -11,6 +11,7 @@
 //! | [`bridge`] | ports of bridges, and their VLANs |
 //! | [`Address`], [`AddressSpec`] | their addresses |
 //! | [`Route`], [`RouteSpec`] | routing table entries |
+//! | [`Rule`], [`RuleSpec`] | which routing table packets are looked up in |
 //! | [`Netns::sysctl`], [`Netns::announce`], [`Netns::wait_for_link`] | kernel parameters, gratuitous ARP and its kin, and waiting without sleep |
 //! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
 //! | [`iptables`] | the same, by iptables' own programs, where that is asked for |
@@ -43,6 +44,7 @@
 pub mod address;
 pub mod bridge;
 pub mod error;
+mod family;
 pub mod iptables;
 pub mod link;
 mod mac;
@@ -51,6 +53,7 @@ mod netlink;
 pub mod netns;
 pub mod nftables;
 pub mod route;
+pub mod rule;
 pub mod sandbox;
 mod scope;
 mod sysctl;
@@ -61,11 +64,14 @@ mod wait;
 
 pub use address::{Address, AddressSpec};
 pub use error::{Errno, Error, Result};
+pub use family::IpFamily;
 pub use link::change::LinkChange;
 pub use link::spec::{LinkSpec, VethPeer};
 pub use link::{Link, LinkRef, OperState};
 pub use mac::{Mac, ParseMacError};
 pub use netns::Netns;
 pub use route::{Route, RouteFilter, RouteSpec};
+pub use rule::{Rule, RuleSpec};
 pub use scope::Scope;
+pub use sysctl::sysctl_key;
 pub use undo::{Undo, UndoErrors};

@@ -39,7 +39,8 @@ pub(crate) mod rtm {
     pub(crate) const NEWROUTE: u16 = 24;
     pub(crate) const DELROUTE: u16 = 25;
     pub(crate) const GETROUTE: u16 = 26;
-    #[cfg(feature = "testing")]
+    pub(crate) const NEWRULE: u16 = 32;
+    pub(crate) const DELRULE: u16 = 33;
     pub(crate) const GETRULE: u16 = 34;
     #[cfg(feature = "testing")]
     pub(crate) const GETQDISC: u16 = 38;
@@ -86,6 +87,8 @@ fn message_name(kind: u16) -> &'static str {
         rtm::NEWROUTE => "RTM_NEWROUTE",
         rtm::DELROUTE => "RTM_DELROUTE",
         rtm::GETROUTE => "RTM_GETROUTE",
+        rtm::NEWRULE => "RTM_NEWRULE",
+        rtm::DELRULE => "RTM_DELRULE",
         rtm::GETRULE => "RTM_GETRULE",
         rtm::GETQDISC => "RTM_GETQDISC",
         rtm::GETTCLASS => "RTM_GETTCLASS",

@@ -23,6 +23,16 @@ impl Netns {
         self.visit(|| read(key, &path))?
     }
 
+    /// The values of several keys, in their order, and all in one visit of the namespace.
+    ///
+    /// # Errors
+    ///
+    /// As [`Netns::sysctl`], for the first that fails.
+    pub fn sysctls(&self, keys: &[&str]) -> Result<Vec<String>> {
+        let paths = keys.iter().map(|key| path(key)).collect::<Result<Vec<_>>>()?;
+        self.visit(|| keys.iter().zip(&paths).map(|(key, path)| read(key, path)).collect())?
+    }
+
     /// Gives keys these values, unless they have them already (`sysctl -w`). For what is shared and stays.
     ///
     /// In their order, and all in one visit of the namespace.
@@ -84,6 +94,27 @@ impl Netns {
             }
             Ok(())
         })?
+    }
+}
+
+/// A key as people write it, in the form that [`Netns::sysctl`] takes: the first separator decides. After a dot, dots and
+/// slashes change places (`net.ipv4.conf.eth0/7.forwarding` is of the link `eth0.7`); after a slash, all is as it stands.
+///
+/// # Errors
+///
+/// If it is not a key below `net`, or has a part that is empty, `.` or `..`.
+pub fn sysctl_key(text: &str) -> Result<String> {
+    let dots = text.find(['.', '/']).is_some_and(|at| text[at..].starts_with('.'));
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        letter => letter,
+    };
+    let key = if dots { text.chars().map(swap).collect() } else { text.to_owned() };
+    match path(&key) {
+        Ok(_path) => Ok(key),
+        // Called by the name that the caller knows.
+        Err(_) => path(text).map(|_path| key),
     }
 }
 
@@ -159,6 +190,25 @@ mod tests {
         ] {
             let error = path(key).unwrap_err();
             assert_eq!(error.to_string(), format!("find sysctl {key:?}: not a key below net/"));
+        }
+    }
+
+    #[test]
+    fn the_first_separator_of_a_key_decides() {
+        for (text, key) in [
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+            ("net.ipv4.conf.eth0/7.arp_notify", "net/ipv4/conf/eth0.7/arp_notify"),
+            ("net/ipv4/conf/eth0.7/arp_notify", "net/ipv4/conf/eth0.7/arp_notify"),
+        ] {
+            assert_eq!(sysctl_key(text).unwrap(), key);
+        }
+        // Slashes become dots, so `..` can come of `//`.
+        for text in
+            ["net.//.kernel", "net/../kernel", "kernel.hostname", "net", "", "net..x", "/net/x", ".net.x"]
+        {
+            let error = sysctl_key(text).unwrap_err();
+            assert_eq!(error.to_string(), format!("find sysctl {text:?}: not a key below net/"));
         }
     }
 

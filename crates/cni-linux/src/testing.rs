@@ -52,6 +52,7 @@ pub fn decode(datagram: &[u8]) {
         let _ = crate::link::Link::read(body);
         let _ = crate::address::Address::read(body);
         let _ = crate::route::Route::read(body);
+        let _ = crate::rule::Rule::read(body);
         crate::bridge::read_all(body);
         crate::nftables::read_all(body);
         snapshot::read_all(body);

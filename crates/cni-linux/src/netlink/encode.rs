@@ -2,6 +2,8 @@
 //!
 //! Padding and lengths are seen to here; which attribute belongs where is the caller's business.
 
+use std::net::IpAddr;
+
 use netlink_packet_core::{Emitable, NLA_F_NESTED, NLA_HEADER_SIZE};
 
 /// The body of a message: a fixed header, if there is one, and attributes one after the other.
@@ -32,6 +34,19 @@ impl Body {
     /// Appends a number in network byte order, as netfilter wants all of them.
     pub(crate) fn be32(&mut self, kind: u16, number: u32) -> &mut Body {
         self.bytes(kind, &number.to_be_bytes())
+    }
+
+    /// Appends a number in the byte order of this machine, as rtnetlink wants them.
+    pub(crate) fn ne32(&mut self, kind: u16, number: u32) -> &mut Body {
+        self.bytes(kind, &number.to_ne_bytes())
+    }
+
+    /// Appends an address.
+    pub(crate) fn address(&mut self, kind: u16, address: IpAddr) -> &mut Body {
+        match address {
+            IpAddr::V4(address) => self.bytes(kind, &address.octets()),
+            IpAddr::V6(address) => self.bytes(kind, &address.octets()),
+        }
     }
 
     /// Appends an attribute that is made of attributes.

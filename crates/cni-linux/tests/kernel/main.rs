@@ -17,6 +17,7 @@ mod netlink;
 mod netns;
 mod nftables;
 mod route;
+mod rule;
 mod sandbox;
 mod snapshot;
 mod sysctl;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         netns::tests(),
         nftables::tests(),
         route::tests(),
+        rule::tests(),
         sandbox::tests(),
         snapshot::tests(),
         sysctl::tests(),

@@ -7,6 +7,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![
         each_namespace_has_its_own,
         what_is_so_already_is_not_written,
+        several_are_read_at_once,
         names_of_links_may_have_dots => [kernel::veth],
         missing_keys_are_told_from_forbidden_ones,
         whether_one_can_be_written_is_asked_without_writing,
@@ -44,6 +45,19 @@ fn what_is_so_already_is_not_written(sandbox: &Sandbox) -> Result<()> {
     assert_eq!(requests()?, [reads[0], writes[0], reads[1], writes[1]]);
     assert_eq!(container.sysctl("net/ipv4/ip_local_port_range")?, "20000\t30000");
     assert_eq!(requests()?, reads);
+    Ok(())
+}
+
+fn several_are_read_at_once(sandbox: &Sandbox) -> Result<()> {
+    let container = sandbox.container();
+    container.ensure_sysctls(&[(FORWARD, "1")])?;
+    assert_eq!(container.sysctls(&["net/ipv4/ip_default_ttl", FORWARD])?, ["64", "1"]);
+    assert_eq!(container.sysctls(&[])?, [""; 0]);
+    let error = container.sysctls(&[FORWARD, "net/ipv4/nosuch"]).unwrap_err();
+    assert_eq!(error.to_string(), "read sysctl net/ipv4/nosuch: the kernel has no such key");
+    let (refused, requests) = record(|| container.sysctls(&[FORWARD, "kernel/hostname"]));
+    assert_eq!(refused.unwrap_err().errno(), Some(Errno::INVAL));
+    assert!(requests.is_empty(), "nothing is read before all are checked");
     Ok(())
 }
 
