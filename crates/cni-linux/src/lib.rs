@@ -13,6 +13,7 @@
 //! | [`Route`], [`RouteSpec`] | routing table entries |
 //! | [`Rule`], [`RuleSpec`] | which routing table packets are looked up in |
 //! | [`Netns::sysctl`], [`Netns::announce`], [`Netns::wait_for_link`] | kernel parameters, gratuitous ARP and its kin, and waiting without sleep |
+//! | [`traffic`] | how fast a link sends, and where what arrives is sent instead |
 //! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
 //! | [`iptables`] | the same, by iptables' own programs, where that is asked for |
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
@@ -59,6 +60,7 @@ mod scope;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod traffic;
 pub mod undo;
 mod wait;
 

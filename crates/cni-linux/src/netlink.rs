@@ -42,11 +42,12 @@ pub(crate) mod rtm {
     pub(crate) const NEWRULE: u16 = 32;
     pub(crate) const DELRULE: u16 = 33;
     pub(crate) const GETRULE: u16 = 34;
-    #[cfg(feature = "testing")]
+    pub(crate) const NEWQDISC: u16 = 36;
+    pub(crate) const DELQDISC: u16 = 37;
     pub(crate) const GETQDISC: u16 = 38;
     #[cfg(feature = "testing")]
     pub(crate) const GETTCLASS: u16 = 42;
-    #[cfg(feature = "testing")]
+    pub(crate) const NEWTFILTER: u16 = 44;
     pub(crate) const GETTFILTER: u16 = 46;
     pub(crate) const GETVLAN: u16 = 114;
 }
@@ -90,8 +91,11 @@ fn message_name(kind: u16) -> &'static str {
         rtm::NEWRULE => "RTM_NEWRULE",
         rtm::DELRULE => "RTM_DELRULE",
         rtm::GETRULE => "RTM_GETRULE",
+        rtm::NEWQDISC => "RTM_NEWQDISC",
+        rtm::DELQDISC => "RTM_DELQDISC",
         rtm::GETQDISC => "RTM_GETQDISC",
         rtm::GETTCLASS => "RTM_GETTCLASS",
+        rtm::NEWTFILTER => "RTM_NEWTFILTER",
         rtm::GETTFILTER => "RTM_GETTFILTER",
         rtm::GETVLAN => "RTM_GETVLAN",
         nft::GETTABLE => "NFT_MSG_GETTABLE",

@@ -34,8 +34,6 @@ const FRA_L3MDEV: u16 = 19;
 const FRA_PROTOCOL: u16 = 21;
 const FR_ACT_TO_TBL: u8 = 1;
 const FIB_RULE_INVERT: u32 = 2;
-/// Who made it: what `ip` takes, too (`RTPROT_BOOT`, `include/uapi/linux/rtnetlink.h`).
-const RTPROT_BOOT: u8 = 3;
 
 /// A rule of policy routing (`ip rule show`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,8 +283,7 @@ impl Netns {
     /// [`Error::is_exists`] if there is such a rule already.
     pub fn add_rule(&self, rule: &RuleSpec, undo: &mut Undo) -> Result<()> {
         let doing = "add rule";
-        let mut body = rule.body(doing)?;
-        body.bytes(FRA_PROTOCOL, &[RTPROT_BOOT]);
+        let body = rule.body(doing)?;
         if rule.priority.is_none() && self.rules(rule.family)?.iter().any(|other| rule.is(other)) {
             return Err(Error::os(doing, rule.to_string(), Errno::EXIST));
         }

@@ -55,6 +55,7 @@ pub fn decode(datagram: &[u8]) {
         let _ = crate::rule::Rule::read(body);
         crate::bridge::read_all(body);
         crate::nftables::read_all(body);
+        crate::traffic::read_all(body);
         snapshot::read_all(body);
     });
     let _ = (acknowledgements(datagram).count(), messages(datagram).count());

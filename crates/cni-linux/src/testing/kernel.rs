@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::link::spec::{IpvlanMode, LinkSpec, MacvlanMode, VethPeer};
 use crate::netns::Netns;
 use crate::nftables::{Family, Ruleset, Table};
+use crate::traffic::Tbf;
 use crate::undo::Undo;
 
 /// Where the programs of iptables are looked for.
@@ -87,6 +88,21 @@ pub fn nftables(netns: &Netns) -> Result<()> {
     netns.ensure_nft(&Ruleset::new().table(&Table::new(Family::Inet, "probe")))
 }
 
+/// Token bucket filters.
+pub fn tbf(netns: &Netns) -> Result<()> {
+    let tbf = Tbf { rate: 1_000_000, burst: 10_000, limit: 10_000 };
+    missing_if_not_found(netns.add_tbf("lo", &tbf, &mut Undo::new()))
+}
+
+/// Filters of what arrives, which redirect it.
+pub fn redirection(netns: &Netns) -> Result<()> {
+    let mut undo = Undo::new();
+    let probe = netns.add_link(LinkSpec::ifb("probe"), &mut undo)?;
+    missing_if_not_found(
+        netns.add_ingress("lo", &mut undo).and_then(|()| netns.redirect_ingress("lo", probe.index)),
+    )
+}
+
 /// The program `tc`, and a kernel with the queueing disciplines and filters of most.
 #[allow(clippy::disallowed_methods, reason = "nothing of this crate makes them")]
 pub fn traffic_control(netns: &Netns) -> Result<()> {
@@ -116,6 +132,11 @@ pub fn user_namespaces(_: &Netns) -> Result<()> {
         Ok(output) if output.status.success() => Ok(()),
         _ => Err(Error::os("create user namespace", "", crate::Errno::OPNOTSUPP)),
     }
+}
+
+/// Of queueing disciplines, filters and actions, the kernel says that it does not find them.
+fn missing_if_not_found(tried: Result<()>) -> Result<()> {
+    tried.map_err(|error| if error.is_gone() { error.with_errno(crate::Errno::OPNOTSUPP) } else { error })
 }
 
 fn made(netns: &Netns, spec: LinkSpec) -> Result<()> {

@@ -19,6 +19,7 @@ mod nftables;
 mod route;
 mod rule;
 mod sandbox;
+mod shaping;
 mod snapshot;
 mod sysctl;
 mod traffic;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         route::tests(),
         rule::tests(),
         sandbox::tests(),
+        shaping::tests(),
         snapshot::tests(),
         sysctl::tests(),
         traffic::tests(),
