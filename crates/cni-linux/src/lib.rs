@@ -14,6 +14,7 @@
 //! | [`Rule`], [`RuleSpec`] | which routing table packets are looked up in |
 //! | [`Netns::sysctl`], [`Netns::announce`], [`Netns::wait_for_link`] | kernel parameters, gratuitous ARP and its kin, and waiting without sleep |
 //! | [`traffic`] | how fast a link sends, and where what arrives is sent instead |
+//! | [`conntrack`] | flows that the kernel remembers, and forgetting them |
 //! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
 //! | [`iptables`] | the same, by iptables' own programs, where that is asked for |
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
@@ -44,6 +45,7 @@
 
 pub mod address;
 pub mod bridge;
+pub mod conntrack;
 pub mod error;
 mod family;
 pub mod iptables;

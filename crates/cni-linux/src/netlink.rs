@@ -74,6 +74,14 @@ pub(crate) mod nft {
     pub(crate) const DELSETELEM: u16 = SUBSYSTEM | 14;
 }
 
+/// Message types of connection tracking, `include/uapi/linux/netfilter/nfnetlink_conntrack.h`, below their subsystem
+/// (`NFNL_SUBSYS_CTNETLINK`).
+pub(crate) mod ct {
+    const SUBSYSTEM: u16 = 1 << 8;
+    pub(crate) const GET: u16 = SUBSYSTEM | 1;
+    pub(crate) const DELETE: u16 = SUBSYSTEM | 2;
+}
+
 /// What the kernel calls a request, for tests that list them.
 #[cfg(feature = "testing")]
 fn message_name(kind: u16) -> &'static str {
@@ -103,6 +111,8 @@ fn message_name(kind: u16) -> &'static str {
         nft::GETRULE => "NFT_MSG_GETRULE",
         nft::GETSET => "NFT_MSG_GETSET",
         nft::GETSETELEM => "NFT_MSG_GETSETELEM",
+        ct::GET => "IPCTNL_MSG_CT_GET",
+        ct::DELETE => "IPCTNL_MSG_CT_DELETE",
         _ => "NLMSG_?",
     }
 }

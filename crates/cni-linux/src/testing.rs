@@ -54,6 +54,7 @@ pub fn decode(datagram: &[u8]) {
         let _ = crate::route::Route::read(body);
         let _ = crate::rule::Rule::read(body);
         crate::bridge::read_all(body);
+        crate::conntrack::read_all(body);
         crate::nftables::read_all(body);
         crate::traffic::read_all(body);
         snapshot::read_all(body);

@@ -23,6 +23,11 @@ impl Body {
         self.end(start)
     }
 
+    /// Appends an attribute that is made of attributes, as the kernel sent it.
+    pub(crate) fn nested_bytes(&mut self, kind: u16, value: &[u8]) -> &mut Body {
+        self.bytes(kind | NLA_F_NESTED, value)
+    }
+
     /// Appends a text, which the kernel wants to end with a zero.
     pub(crate) fn text(&mut self, kind: u16, text: &str) -> &mut Body {
         let start = self.begin(kind);

@@ -2,7 +2,9 @@
 //!
 //! Each is found out by trying it, in a namespace that is thrown away: there is no other way to know.
 
+use crate::conntrack::FlowFilter;
 use crate::error::{Error, Result};
+use crate::family::IpFamily;
 use crate::iptables::{Iptables, Protocol};
 use crate::link::Link;
 use crate::link::spec::{IpvlanMode, LinkSpec, MacvlanMode, VethPeer};
@@ -101,6 +103,11 @@ pub fn redirection(netns: &Netns) -> Result<()> {
     missing_if_not_found(
         netns.add_ingress("lo", &mut undo).and_then(|()| netns.redirect_ingress("lo", probe.index)),
     )
+}
+
+/// Connection tracking, and netlink to it.
+pub fn conntrack(netns: &Netns) -> Result<()> {
+    netns.flows(&FlowFilter::new(IpFamily::V4, 17)).map(|_flows| ())
 }
 
 /// The program `tc`, and a kernel with the queueing disciplines and filters of most.

@@ -8,6 +8,7 @@
 
 mod address;
 mod bridge;
+mod conntrack;
 mod fault;
 mod harness;
 mod iptables;
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
     let tests = [
         address::tests(),
         bridge::tests(),
+        conntrack::tests(),
         fault::tests(),
         harness::tests(),
         iptables::tests(),
