@@ -168,38 +168,36 @@ impl FlowFilter {
     }
 
     /// What the kernel is asked for. It filters since Linux 5.8, by one value of each part; before, it answers with all flows
-    /// of the family.
+    /// of the family. Of IPv6 it is asked for no addresses: it takes the equal for the unequal
+    /// (`ctnetlink_filter_match_tuple`, `net/netfilter/nf_conntrack_netlink.c`, as late as Linux 6.18).
     fn body(&self) -> Body {
         let mut body = Body::new(&[self.family.number(), 0, 0, 0]);
         let port = if let [port] = self.ports[..] { Some(port) } else { None };
-        let mut compared = COMPARE_PROTOCOL;
+        let four = |address: Option<IpAddr>| address.filter(IpAddr::is_ipv4);
+        let (destination, reply_source) = (four(self.destination), four(self.reply_source));
+        let flag = |is_there, flag: u32| if is_there { flag } else { 0 };
         body.nest(CTA_TUPLE_ORIG, |tuple| {
-            if let Some(address) = self.destination {
-                compared |= COMPARE_DESTINATION;
-                let kind = if address.is_ipv4() { CTA_IP_V4_DST } else { CTA_IP_V6_DST };
-                tuple.nest(CTA_TUPLE_IP, |ip| {
-                    ip.address(kind, address);
-                });
+            if let Some(address) = destination {
+                tuple.nest(CTA_TUPLE_IP, |ip| _ = ip.address(CTA_IP_V4_DST, address));
             }
             tuple.nest(CTA_TUPLE_PROTO, |protocol| {
                 protocol.bytes(CTA_PROTO_NUM, &[self.protocol]);
                 if let Some(port) = port {
-                    compared |= COMPARE_DESTINATION_PORT;
                     protocol.bytes(CTA_PROTO_DST_PORT, &port.to_be_bytes());
                 }
             });
         });
-        if let Some(address) = self.reply_source {
-            let kind = if address.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC };
+        if let Some(address) = reply_source {
             body.nest(CTA_TUPLE_REPLY, |tuple| {
-                tuple.nest(CTA_TUPLE_IP, |ip| {
-                    ip.address(kind, address);
-                });
+                tuple.nest(CTA_TUPLE_IP, |ip| _ = ip.address(CTA_IP_V4_SRC, address));
             });
         }
-        let answered = if self.reply_source.is_some() { COMPARE_SOURCE } else { 0 };
+        let sent = COMPARE_PROTOCOL
+            | flag(destination.is_some(), COMPARE_DESTINATION)
+            | flag(port.is_some(), COMPARE_DESTINATION_PORT);
+        let answered = flag(reply_source.is_some(), COMPARE_SOURCE);
         body.nest(CTA_FILTER, |filter| {
-            filter.ne32(CTA_FILTER_ORIG_FLAGS, compared).ne32(CTA_FILTER_REPLY_FLAGS, answered);
+            filter.ne32(CTA_FILTER_ORIG_FLAGS, sent).ne32(CTA_FILTER_REPLY_FLAGS, answered);
         });
         body
     }
@@ -224,8 +222,8 @@ impl fmt::Display for FlowFilter {
 impl Netns {
     /// The flows that the filter lets through (`conntrack -L`).
     ///
-    /// The kernel goes through all flows of the namespace, and since Linux 5.8 sends no others than these, unless there are
-    /// several ports.
+    /// The kernel goes through all flows of the namespace, and since Linux 5.8 sends no others than these; but it does not
+    /// filter by several ports, and not by IPv6 addresses.
     pub fn flows(&self, filter: &FlowFilter) -> Result<Vec<Flow>> {
         Ok(self.tracked(filter)?.into_iter().map(|tracked| tracked.flow).collect())
     }
