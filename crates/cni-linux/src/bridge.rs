@@ -14,6 +14,7 @@ use crate::error::{Errno, Error, Result};
 use crate::link::change::LinkChange;
 use crate::link::spec::LinkSpec;
 use crate::link::{LinkRef, link_not_found};
+use crate::mac::Mac;
 use crate::netlink::encode::Body;
 use crate::netlink::wire::{attributes, u8_at, u16_at};
 use crate::netlink::{Change, Request, rtm};
@@ -24,6 +25,7 @@ const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+const IFLA_BRPORT_BRIDGE_ID: u16 = 14;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 /// `struct br_vlan_msg`, `include/uapi/linux/if_bridge.h`, and what of its attributes is read.
@@ -48,14 +50,21 @@ pub struct BridgePort {
     pub learning: bool,
     /// It gets what is for nobody that the bridge knows.
     pub unicast_flood: bool,
+    /// The hardware address of its bridge, by which bridges know each other.
+    pub bridge: Option<Mac>,
 }
 
 impl BridgePort {
     /// Reads `IFLA_INFO_SLAVE_DATA` of a link that is a bridge's.
     pub(crate) fn read(data: &[u8]) -> Option<BridgePort> {
-        let (state, unset) = (PortState::Disabled, false);
-        let mut port =
-            BridgePort { state, hairpin: unset, isolated: unset, learning: unset, unicast_flood: unset };
+        let mut port = BridgePort {
+            state: PortState::Disabled,
+            hairpin: false,
+            isolated: false,
+            learning: false,
+            unicast_flood: false,
+            bridge: None,
+        };
         for (kind, value) in attributes(data) {
             let on = || u8_at(value, 0).map(|value| value != 0);
             match kind {
@@ -64,6 +73,10 @@ impl BridgePort {
                 IFLA_BRPORT_LEARNING => port.learning = on()?,
                 IFLA_BRPORT_UNICAST_FLOOD => port.unicast_flood = on()?,
                 IFLA_BRPORT_ISOLATED => port.isolated = on()?,
+                // `struct ifla_bridge_id`: a priority comes first.
+                IFLA_BRPORT_BRIDGE_ID => {
+                    port.bridge = value.get(2..).and_then(|mac| <[u8; 6]>::try_from(mac).ok()).map(Mac::new);
+                }
                 _ => {}
             }
         }

@@ -87,6 +87,11 @@ impl Link {
         self.has(LinkFlags::Up)
     }
 
+    /// Asked by an administrator to see packets that are not for it (`IFF_PROMISC`), whoever [else](Link::promiscuity) asks.
+    pub fn is_promiscuous(&self) -> bool {
+        self.has(LinkFlags::Promisc)
+    }
+
     /// The loopback interface.
     pub fn is_loopback(&self) -> bool {
         self.has(LinkFlags::Loopback)

@@ -1,3 +1,4 @@
 //! Plugins that make an interface in the container (the reference's `main`).
 
+pub mod bridge;
 pub mod loopback;

@@ -10,7 +10,8 @@ pub mod interface;
 pub mod ipam;
 
 /// The plugins, one a row.
-pub static PLUGINS: [Entry; 3] = [
+pub static PLUGINS: [Entry; 4] = [
+    entry::<interface::bridge::Bridge>(),
     entry::<interface::loopback::Loopback>(),
     entry::<ipam::host_local::HostLocal>(),
     entry::<ipam::static_ips::StaticIps>(),

@@ -5,9 +5,12 @@
 use std::process::ExitCode;
 
 mod kernel {
+    pub(crate) mod bridge;
     pub(crate) mod loopback;
 }
 
 fn main() -> ExitCode {
-    cni_sdk::testing::main(kernel::loopback::tests())
+    cni_sdk::testing::main(
+        [kernel::bridge::tests(), kernel::loopback::tests()].into_iter().flatten().collect(),
+    )
 }

@@ -5,20 +5,21 @@
 //! | [`names`] | what everything that outlives a container's namespace is called |
 //! | [`veth`], [`Veth`] | a pair of links with one end in the container |
 //! | [`configure`] | a result's addresses and routes on the container's interface |
-//! | [`masquerade`] | the container's packets to the world come from an address of the host |
-//! | [`forwarding`] | the host passes packets on |
+//! | [`compare`] | a result against the kernel, for CHECK |
 //! | [`describe`] and its kin | interfaces of the kernel as those of a result |
+//! | [`DnsKey`] | whose DNS ends up in the result |
 //! | [`all`] | several steps, of which each is attempted whatever becomes of the others |
 
-pub mod forwarding;
+pub mod compare;
+mod dns;
 mod interface;
-pub mod masquerade;
 pub mod names;
 pub mod veth;
 
 use cni_linux::{Errno, Netns};
 use cni_spec::Result;
 
+pub use dns::DnsKey;
 pub use interface::{
     Configuration, Dad, addresses, configure, container_interface, describe, host_interface,
 };
@@ -41,9 +42,12 @@ pub fn all(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     Err(errors.fold(first, |first, next| first.with_details(format!("and then: {next}"))))
 }
 
-/// Sets what is good to have and no reason to fail, where there is nothing to be set (a kernel without IPv6) or it must not be
-/// (`/proc/sys` that is read-only).
-fn write_unless_refused(netns: &Netns, values: &[(&str, &str)]) -> Result<()> {
+/// Gives kernel parameters these values that are good to have, and no reason to fail where there are no such parameters (a
+/// kernel without IPv6) or they must not be written (`/proc/sys` is read-only).
+///
+/// # Errors
+/// Any other reason.
+pub fn write_unless_refused(netns: &Netns, values: &[(&str, &str)]) -> Result<()> {
     match netns.ensure_sysctls(values) {
         Err(e) if e.is_gone() || e.is_denied() || e.errno() == Some(Errno::ROFS) => Ok(()),
         outcome => Ok(outcome?),

@@ -128,7 +128,7 @@ fn describe_link(link: &Link, name_of: &dyn Fn(u32) -> String) -> String {
 
 /// Where a port differs from what it is at first.
 fn describe_port(port: BridgePort) -> String {
-    let BridgePort { hairpin, isolated, learning, unicast_flood, state: _ } = port;
+    let BridgePort { hairpin, isolated, learning, unicast_flood, state: _, bridge: _ } = port;
     let special = [
         (hairpin, "hairpin"),
         (isolated, "isolated"),

@@ -2,12 +2,13 @@
 
 use cni_linux::bridge::{PortState, Vlans};
 use cni_linux::testing::{Sandbox, Test, kernel, record, tests};
-use cni_linux::{Link, LinkChange, LinkSpec, Netns, Result, Undo, VethPeer};
+use cni_linux::{Link, LinkChange, LinkSpec, Mac, Netns, Result, Undo, VethPeer};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         ports_are_told_from_other_links => [kernel::bridge, kernel::veth],
         many_changes_of_a_port_are_one_request => [kernel::bridge, kernel::veth],
+        a_port_knows_the_address_of_its_bridge => [kernel::bridge, kernel::veth],
         only_ports_can_be_changed_as_such => [kernel::bridge, kernel::veth],
         a_kernel_without_vlans_says_so => [kernel::bridge],
         a_bridge_heeds_vlans_from_its_birth_or_later => [kernel::bridge_vlans],
@@ -71,6 +72,17 @@ fn many_changes_of_a_port_are_one_request(sandbox: &Sandbox) -> Result<()> {
     assert!(
         link.port().is_some_and(|port| !port.hairpin && !port.isolated && !port.learning) && !link.is_up()
     );
+    Ok(())
+}
+
+fn a_port_knows_the_address_of_its_bridge(sandbox: &Sandbox) -> Result<()> {
+    let host = sandbox.host();
+    let known = || Ok::<_, cni_linux::Error>(host.link("veth0")?.port().and_then(|port| port.bridge));
+    bridged(host, LinkSpec::bridge("cni0"))?;
+    assert_eq!(known()?, host.link("cni0")?.mac(), "it has that of its port by now");
+    let own = Mac::new([2, 0, 0, 0, 0, 9]);
+    host.set_mac("cni0", own)?;
+    assert_eq!(known()?, Some(own));
     Ok(())
 }
 

@@ -29,6 +29,12 @@ pub fn is_host_end(name: &str) -> bool {
     name.strip_prefix("veth").is_some_and(|digits| digits.len() == 11 && digits.bytes().all(is_digit))
 }
 
+/// The port of a bridge behind which its interface for a VLAN is. It is no attachment's.
+pub fn vlan_port(bridge: &str, vlan: u16) -> String {
+    // The name of a link can have no slash in it.
+    format!("veth{}", &hex(&format!("{bridge}/{vlan}"))[..11])
+}
+
 /// The group of all links that are a network's: how GC knows whose a link is. Never 0, which is everybody's.
 pub fn group(net: &NetworkName) -> u32 {
     let digest = hmac_sha512::Hash::hash(net.as_str());
