@@ -35,6 +35,13 @@ impl Protocol {
             Protocol::Ipv6 => "ip6tables",
         }
     }
+
+    fn abbreviation(self) -> &'static str {
+        match self {
+            Protocol::Ipv4 => "ip",
+            Protocol::Ipv6 => "ip6",
+        }
+    }
 }
 
 /// The programs of one protocol, where they were found.
@@ -54,7 +61,23 @@ impl Iptables {
         protocol: Protocol,
         folders: impl IntoIterator<Item = P>,
     ) -> Result<Iptables> {
-        let name = protocol.program();
+        Iptables::find_named(protocol.program(), folders)
+    }
+
+    /// As [`Iptables::find`], those that are of the older x_tables where both are installed (`iptables-legacy-restore`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_gone`] if no folder has them under this name; those that [`Iptables::find`] finds may be of the older
+    /// kind then.
+    pub fn find_legacy<P: AsRef<OsStr>>(
+        protocol: Protocol,
+        folders: impl IntoIterator<Item = P>,
+    ) -> Result<Iptables> {
+        Iptables::find_named(&format!("{}-legacy", protocol.program()), folders)
+    }
+
+    fn find_named<P: AsRef<OsStr>>(name: &str, folders: impl IntoIterator<Item = P>) -> Result<Iptables> {
         let mut searched = Vec::new();
         for folder in folders {
             let folder = Path::new(&folder);
@@ -144,6 +167,22 @@ impl Iptables {
 impl fmt::Display for Iptables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.restore.display().fmt(f)
+    }
+}
+
+impl Netns {
+    /// Whether the older x_tables have a table of this name (`nat`, `filter`), which they have from the first time on
+    /// that somebody looks at it or changes it. No program is asked.
+    pub fn has_legacy_table(&self, protocol: Protocol, table: &str) -> Result<bool> {
+        // Of the thread, not of the process: that is which namespace's it is.
+        let path = format!("/proc/thread-self/net/{}_tables_names", protocol.abbreviation());
+        #[cfg(feature = "testing")]
+        crate::testing::fault::query("read", "read tables of", &path);
+        match self.visit(|| std::fs::read_to_string(&path))? {
+            Ok(names) => Ok(names.lines().any(|name| name == table)),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(Error::io("read tables of", path, &err)),
+        }
     }
 }
 

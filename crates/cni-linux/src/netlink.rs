@@ -63,7 +63,6 @@ pub(crate) mod nft {
     pub(crate) const NEWRULE: u16 = SUBSYSTEM | 6;
     #[cfg(feature = "testing")]
     pub(crate) const GETTABLE: u16 = SUBSYSTEM | 1;
-    #[cfg(feature = "testing")]
     pub(crate) const GETCHAIN: u16 = SUBSYSTEM | 4;
     pub(crate) const GETRULE: u16 = SUBSYSTEM | 7;
     pub(crate) const DELRULE: u16 = SUBSYSTEM | 8;

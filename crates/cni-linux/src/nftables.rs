@@ -51,9 +51,12 @@ pub use value::{Type, Value, Verdict};
 /// `struct nfgenmsg`, `include/uapi/linux/netfilter/nfnetlink.h`, and the attributes of
 /// `include/uapi/linux/netfilter/nf_tables.h`.
 const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;
@@ -188,6 +191,13 @@ impl<'a> Chain<'a> {
     /// A chain that packets come to by themselves, before those of a higher priority. Its policy is to accept them.
     pub const fn base(table: Table<'a>, name: &'a str, kind: Kind, hook: Hook, priority: i32) -> Chain<'a> {
         Chain { table, name, base: Some(Base { kind, hook, priority }) }
+    }
+
+    /// The body of a message about the chain itself.
+    fn named(&self) -> Body {
+        let mut body = self.table.body();
+        body.text(NFTA_CHAIN_TABLE, self.table.name).text(NFTA_CHAIN_NAME, self.name);
+        body
     }
 }
 

@@ -64,6 +64,19 @@ impl Netns {
         outcome
     }
 
+    /// Whether a key could be given another value. It is not given any.
+    ///
+    /// # Errors
+    ///
+    /// Why not: as for [`Netns::sysctl`], or because `/proc/sys` is mounted read-only.
+    pub fn writable_sysctl(&self, key: &str) -> Result<()> {
+        let path = path(key)?;
+        #[cfg(feature = "testing")]
+        crate::testing::fault::query("open", "open sysctl", &key);
+        let opened = self.visit(|| OpenOptions::new().write(true).open(path))?;
+        opened.map(|_file| ()).map_err(|err| failed("open sysctl", key, &err))
+    }
+
     /// Notes what it changed, the last first, and what it was before.
     fn write_sysctls(&self, values: &[(&str, &str)], changed: &mut Vec<(String, String)>) -> Result<()> {
         let paths = values.iter().map(|(key, _)| path(key)).collect::<Result<Vec<_>>>()?;

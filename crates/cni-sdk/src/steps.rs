@@ -6,13 +6,17 @@
 //! | [`veth`], [`Veth`] | a pair of links with one end in the container |
 //! | [`configure`] | a result's addresses and routes on the container's interface |
 //! | [`compare`] | a result against the kernel, for CHECK |
+//! | [`masquerade`] | the container's packets to the world come from an address of the host |
+//! | [`forwarding`] | the host passes packets on |
 //! | [`describe`] and its kin | interfaces of the kernel as those of a result |
 //! | [`DnsKey`] | whose DNS ends up in the result |
 //! | [`all`] | several steps, of which each is attempted whatever becomes of the others |
 
 pub mod compare;
 mod dns;
+pub mod forwarding;
 mod interface;
+pub mod masquerade;
 pub mod names;
 pub mod veth;
 

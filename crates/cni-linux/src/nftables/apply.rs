@@ -10,7 +10,10 @@ use std::fmt::Display;
 use super::element::{Element, RawElement};
 use super::ruleset::{Addition, Entry, Removal, Ruleset, rule_body};
 use super::value::comment;
-use super::{Chain, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set};
+use super::{
+    Chain, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set,
+    rule,
+};
 use crate::error::{Errno, Error, Result};
 use crate::netlink::batch::{Message, Refused};
 use crate::netlink::encode::Body;
@@ -34,8 +37,10 @@ const DELETIONS: usize = 100;
 pub struct ListedRule {
     /// Its number, by which it can be [deleted](Removal::rule). It is never given again in this table.
     pub handle: u64,
-    /// Whose it is.
+    /// Whose it is, as `nft` or `iptables` keeps it.
     pub comment: Option<String>,
+    /// The chain that it jumps or goes to.
+    pub target: Option<String>,
 }
 
 impl Netns {
@@ -96,7 +101,8 @@ impl Netns {
     }
 
     /// The element with the key of this one, in a time that does not depend on how many there are (`nft get element`).
-    /// Of a set that takes no [intervals](Set::interval).
+    /// Of a set that takes [intervals](Set::interval) it has to be one of several fields, and what is found is the element
+    /// that the first combination of values is in.
     pub fn nft_element(&self, set: &Set<'_>, element: &Element) -> Result<Option<Element>> {
         let mut asked = set.deletion(element)?;
         asked.what = format!("{element} of {set}");
@@ -107,6 +113,11 @@ impl Netns {
             Err(gone) if gone.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether there is such a chain (`nft list chain`), in a time that does not depend on what is in it.
+    pub fn nft_chain_exists(&self, chain: &Chain<'_>) -> Result<bool> {
+        self.netfilter(|socket| is_there(socket, nft::GETCHAIN, &chain.named(), chain))
     }
 
     /// The rules of a chain (`nft --handle list chain`). None if there is no such chain.
@@ -224,15 +235,19 @@ fn read_elements(body: &[u8], set: &Set<'_>) -> Vec<RawElement> {
 
 /// Reads the body of an `NFT_MSG_NEWRULE` message.
 fn read_rule(body: &[u8]) -> Option<ListedRule> {
-    let mut rule = ListedRule { handle: 0, comment: None };
+    let mut listed = ListedRule { handle: 0, comment: None, target: None };
     for (kind, value) in attributes(body.get(NFGENMSG..)?) {
         match kind {
-            NFTA_RULE_HANDLE => rule.handle = value.try_into().ok().map(u64::from_be_bytes)?,
-            NFTA_RULE_USERDATA => rule.comment = comment(value),
+            NFTA_RULE_HANDLE => listed.handle = value.try_into().ok().map(u64::from_be_bytes)?,
+            NFTA_RULE_USERDATA => listed.comment = comment(value).or(listed.comment),
+            NFTA_RULE_EXPRESSIONS => {
+                let (comment, target) = rule::read(value);
+                (listed.comment, listed.target) = (listed.comment.or(comment), target);
+            }
             _ => {}
         }
     }
-    Some(rule)
+    Some(listed)
 }
 
 #[cfg(feature = "testing")]

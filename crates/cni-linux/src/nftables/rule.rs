@@ -3,10 +3,11 @@
 //! Each part is written as the expressions that `nft(8)` writes for it, so that `nft list ruleset` prints it in its own
 //! syntax, and can read that again.
 
-use super::value::{Type, Value, Verdict, value};
+use super::value::{NFTA_DATA_VERDICT, Type, Value, Verdict, inner, value};
 use super::{Family, NFTA_LIST_ELEM};
 use crate::error::{Errno, Error, Result};
 use crate::netlink::encode::Body;
+use crate::netlink::wire::{attributes, string};
 
 /// `include/uapi/linux/netfilter/nf_tables.h`: attributes of a rule's expressions.
 const NFTA_EXPR_NAME: u16 = 1;
@@ -40,6 +41,9 @@ const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
+/// Of `nft_compat`, by which iptables keeps its own kind of conditions.
+const NFTA_MATCH_NAME: u16 = 1;
+const NFTA_MATCH_INFO: u16 = 3;
 
 const NFT_LOOKUP_F_INV: u32 = 1;
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
@@ -373,6 +377,29 @@ fn expression(list: &mut Body, name: &str, fill: impl FnOnce(&mut Body)) {
     list.nest(NFTA_LIST_ELEM, |expression| {
         expression.text(NFTA_EXPR_NAME, name).nest(NFTA_EXPR_DATA, fill);
     });
+}
+
+/// Reads of a rule's expressions what tells whose it is: the comment that iptables gave it
+/// (`struct xt_comment_info`), and where it jumps or goes to.
+pub(super) fn read(expressions: &[u8]) -> (Option<String>, Option<String>) {
+    let (mut comment, mut target) = (None, None);
+    for (_, expression) in attributes(expressions) {
+        let name = inner(expression, NFTA_EXPR_NAME).map(string);
+        let Some(data) = inner(expression, NFTA_EXPR_DATA) else { continue };
+        match name.as_deref() {
+            Some("match") if inner(data, NFTA_MATCH_NAME).map(string).as_deref() == Some("comment") => {
+                comment = inner(data, NFTA_MATCH_INFO).map(string);
+            }
+            Some("immediate") => {
+                let data = inner(data, NFTA_IMMEDIATE_DATA).and_then(|data| inner(data, NFTA_DATA_VERDICT));
+                if let Some(Verdict::Jump(chain) | Verdict::Goto(chain)) = data.and_then(Verdict::read) {
+                    target = Some(chain);
+                }
+            }
+            _ => {}
+        }
+    }
+    (comment, target)
 }
 
 #[cfg(test)]

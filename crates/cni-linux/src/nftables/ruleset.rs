@@ -8,8 +8,8 @@ use super::element::Element;
 use super::rule::Rule;
 use super::value::{Type, userdata};
 use super::{
-    Chain, Data, Kind, NFT_SET_CONCAT, NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_HANDLE, NFTA_RULE_TABLE,
-    NFTA_RULE_USERDATA, Set, Table,
+    Chain, Data, Kind, NFT_SET_CONCAT, NFTA_LIST_ELEM, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_HANDLE, NFTA_RULE_TABLE, NFTA_RULE_USERDATA, Set, Table,
 };
 use crate::error::{Error, Result};
 use crate::netlink::batch::Message;
@@ -18,14 +18,11 @@ use crate::netlink::nft;
 
 /// Attributes of `include/uapi/linux/netfilter/nf_tables.h` that are only written.
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NFTA_HOOK_PRIORITY: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_SET_KEY_TYPE: u16 = 4;
 const NFTA_SET_KEY_LEN: u16 = 5;
@@ -75,8 +72,7 @@ impl Ruleset {
     /// The chain is there (`nft add chain`).
     pub fn chain(self, chain: &Chain<'_>) -> Ruleset {
         const NF_ACCEPT: u32 = 1;
-        let mut body = chain.table.body();
-        body.text(NFTA_CHAIN_TABLE, chain.table.name).text(NFTA_CHAIN_NAME, chain.name);
+        let mut body = chain.named();
         if let Some(base) = chain.base {
             body.nest(NFTA_CHAIN_HOOK, |hook| {
                 hook.be32(NFTA_HOOK_HOOKNUM, base.hook.number());
@@ -245,9 +241,7 @@ impl Removal {
 
     /// The chain with its rules, unless something jumps to it (`nft delete chain`).
     pub fn chain(self, chain: &Chain<'_>) -> Removal {
-        let mut body = chain.table.body();
-        body.text(NFTA_CHAIN_TABLE, chain.table.name).text(NFTA_CHAIN_NAME, chain.name);
-        self.with(nft::DELCHAIN, body, chain.to_string())
+        self.with(nft::DELCHAIN, chain.named(), chain.to_string())
     }
 
     /// The set or map with its elements, unless a rule refers to it (`nft delete set`).

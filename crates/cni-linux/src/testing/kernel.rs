@@ -67,6 +67,24 @@ pub fn iptables(netns: &Netns) -> Result<()> {
     works.map(|_listing| ()).map_err(|error| error.with_errno(crate::Errno::OPNOTSUPP))
 }
 
+/// The programs of the older iptables, and a kernel that they work with.
+pub fn legacy_iptables(netns: &Netns) -> Result<()> {
+    let works = Iptables::find_legacy(Protocol::Ipv4, SBIN).and_then(|iptables| iptables.list(netns, "nat"));
+    works.map(|_listing| ()).map_err(|error| error.with_errno(crate::Errno::OPNOTSUPP))
+}
+
+/// Files that have to be installed, for needs of one's own.
+///
+/// # Errors
+///
+/// The first that is missing.
+pub fn installed(files: &[&str]) -> Result<()> {
+    match files.iter().find(|file| !std::path::Path::new(file).exists()) {
+        Some(missing) => Err(Error::os("find", *missing, crate::Errno::OPNOTSUPP)),
+        None => Ok(()),
+    }
+}
+
 /// nf_tables, with or without programs.
 pub fn nftables(netns: &Netns) -> Result<()> {
     netns.ensure_nft(&Ruleset::new().table(&Table::new(Family::Inet, "probe")))

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         what_others_left_is_deleted_in_its_own_words => [kernel::iptables],
         each_namespace_has_its_own_rules => [kernel::iptables],
         an_injected_fault_starts_no_program => [kernel::iptables],
+        legacy_tables_are_there_once_they_were_looked_at => [kernel::legacy_iptables],
     ]
 }
 
@@ -142,5 +143,16 @@ fn an_injected_fault_starts_no_program(sandbox: &Sandbox) -> Result<()> {
     let injected = fail_at(1, || iptables.add(&container, &transaction, &mut undo));
     assert!(injected.outcome.unwrap_err().is_injected());
     assert!(undo.is_empty() && rules(&container)?.is_empty());
+    Ok(())
+}
+
+fn legacy_tables_are_there_once_they_were_looked_at(sandbox: &Sandbox) -> Result<()> {
+    let (host, container) = (sandbox.host(), sandbox.container());
+    assert!(!container.has_legacy_table(Protocol::Ipv4, "nat")?);
+    Iptables::find_legacy(Protocol::Ipv4, kernel::SBIN)?.list(&container, "nat")?;
+    assert!(container.has_legacy_table(Protocol::Ipv4, "nat")?);
+    assert!(!container.has_legacy_table(Protocol::Ipv4, "raw")?);
+    assert!(!container.has_legacy_table(Protocol::Ipv6, "nat")?);
+    assert!(!host.has_legacy_table(Protocol::Ipv4, "nat")?);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
+use cni_linux::iptables::{Iptables, Protocol, Transaction};
 use cni_linux::nftables::{
     Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, Table, Type, Value,
     Verdict,
@@ -25,6 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
         what_others_refer_to_stays => [kernel::nftables],
         many_deletions_are_made_in_parts => [kernel::nftables],
         rules_of_others_are_found_by_their_comments => [kernel::nft],
+        rules_of_iptables_are_found_by_what_they_lead_to => [kernel::iptables],
+        the_network_that_another_is_in_is_found => [kernel::nftables],
         refusals_name_the_object => [kernel::nftables],
         every_transaction_can_fail_and_leaves_nothing => [kernel::nft],
         a_namespace_elsewhere_has_its_own => [kernel::nftables],
@@ -422,6 +425,47 @@ fn rules_of_others_are_found_by_their_comments(sandbox: &Sandbox) -> Result<()> 
     assert_eq!(host.del_nft(&removal)?, 2);
     let left = host.nft_rules(&checks)?;
     assert_eq!(left, [rules[1].clone(), rules[2].clone()]);
+    Ok(())
+}
+
+/// Comments and targets as iptables keeps them in nf_tables.
+fn rules_of_iptables_are_found_by_what_they_lead_to(sandbox: &Sandbox) -> Result<()> {
+    let host = sandbox.host();
+    let nat = Table::new(Family::Ip, "nat");
+    let (postrouting, mine) = (Chain::new(nat, "POSTROUTING"), Chain::new(nat, "mine"));
+    assert!(!host.nft_chain_exists(&mine)?);
+    let iptables = Iptables::find(Protocol::Ipv4, kernel::SBIN)?;
+    let comment = r#"name: "a" id: "b""#;
+    let rules = Transaction::new("nat")
+        .chain("mine")
+        .append("POSTROUTING", &["-s", "10.1.0.2", "-m", "comment", "--comment", comment, "-j", "mine"])
+        .append("POSTROUTING", &["-s", "10.1.0.3", "-g", "mine"])
+        .append("POSTROUTING", &["-j", "RETURN"]);
+    iptables.ensure(host, &rules)?;
+    assert!(host.nft_chain_exists(&mine)?);
+    let rules = host.nft_rules(&postrouting)?;
+    let found: Vec<_> = rules.iter().map(|rule| (rule.comment.as_deref(), rule.target.as_deref())).collect();
+    assert_eq!(found, [(Some(comment), Some("mine")), (None, Some("mine")), (None, None)]);
+    let leads_there = rules.iter().filter(|rule| rule.target.is_some());
+    let removal = leads_there.fold(Removal::new(), |removal, rule| removal.rule(&postrouting, rule.handle));
+    assert_eq!(host.del_nft(&removal.chain(&mine))?, 3);
+    let left = iptables.list(host, "nat")?;
+    assert_eq!(left.rules, ["-A POSTROUTING -j RETURN"]);
+    assert!(!left.chains.contains(&"mine".to_owned()));
+    Ok(())
+}
+
+fn the_network_that_another_is_in_is_found(sandbox: &Sandbox) -> Result<()> {
+    let (host, pairs) =
+        (sandbox.host(), Set::new(TABLE, "nets", &[Type::Ipv4Addr, Type::Ipv4Addr]).interval());
+    let pair = |text: &str| Element::new([net(text), net(text)]);
+    host.ensure_nft(&Ruleset::new().table(&TABLE).set(&pairs).element(&pairs, &pair("10.1.0.0/16")))?;
+    for inside in ["10.1.0.0/16", "10.1.2.0/24", "10.1.0.0/12"] {
+        assert_eq!(host.nft_element(&pairs, &pair(inside))?.is_some(), inside != "10.1.0.0/12", "{inside}");
+    }
+    let found = host.nft_element(&pairs, &pair("10.1.2.0/24"))?.expect("it is inside");
+    assert_eq!(found.key, [net("10.1.0.0/16"), net("10.1.0.0/16")]);
+    assert!(host.nft_element(&pairs, &pair("10.2.0.0/24"))?.is_none());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub(crate) fn tests() -> Vec<Test> {
         several_are_read_at_once,
         names_of_links_may_have_dots => [kernel::veth],
         missing_keys_are_told_from_forbidden_ones,
+        whether_one_can_be_written_is_asked_without_writing,
         undoing_restores_what_was_changed => [kernel::veth],
         every_write_can_fail_and_leaves_nothing,
     ]
@@ -105,6 +106,17 @@ fn undoing_restores_what_was_changed(sandbox: &Sandbox) -> Result<()> {
     let mut undo = Undo::new();
     container.set_sysctls(&[(FORWARD, "0")], &mut undo)?;
     assert!(undo.is_empty(), "nothing was changed");
+    Ok(())
+}
+
+fn whether_one_can_be_written_is_asked_without_writing(sandbox: &Sandbox) -> Result<()> {
+    let container = sandbox.container();
+    container.writable_sysctl(FORWARD)?;
+    assert_eq!(container.sysctl(FORWARD)?, "0");
+    // Of the machine, not of the namespace: nobody in here may write it.
+    let error = container.writable_sysctl("net/core/bpf_jit_enable").unwrap_err();
+    assert!(error.is_denied() || error.is_gone(), "{error}");
+    assert!(container.writable_sysctl("net/no/such").unwrap_err().is_gone());
     Ok(())
 }
 

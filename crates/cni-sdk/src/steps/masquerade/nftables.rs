@@ -1,0 +1,283 @@
+//! Masquerading by nf_tables: a table of our own, the same for all networks.
+//!
+//! A packet's source is looked up in a set of addresses (`sources`), and only what is found there goes on to the other rules,
+//! of which there are five however many attachments there are. The set of subnets has an element for each subnet, not for each
+//! attachment. No rule looks at the maps `owners`: they are where DEL, which knows the attachment and nothing else, finds
+//! the addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use cni_linux::nftables::{
+    Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, Table, Type, Value,
+    Verdict,
+};
+use cni_linux::{Errno, Netns, Undo};
+use cni_spec::{Error, Result};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Masquerade, names};
+
+const TABLE: Table<'_> = Table::new(Family::Inet, "ferrocni_masquerade");
+const POSTROUTING: Chain<'_> = Chain::base(TABLE, "postrouting", Kind::Nat, Hook::Postrouting, SRCNAT);
+const CHECKS: Chain<'_> = Chain::new(TABLE, "checks");
+
+/// `NF_IP_PRI_NAT_SRC`, `include/uapi/linux/netfilter_ipv4.h`.
+const SRCNAT: i32 = 100;
+
+/// How many rules the chains have.
+const RULES: [(Chain<'_>, usize); 2] = [(POSTROUTING, 2), (CHECKS, 5)];
+
+/// How often room is made for a subnet while others add theirs.
+const ATTEMPTS: usize = 5;
+
+/// What there is for each version of IP.
+struct Side {
+    sources: Set<'static>,
+    subnets: Set<'static>,
+    owners: Set<'static>,
+}
+
+const IPV4: Side = Side {
+    sources: Set::new(TABLE, "sources", &[Type::Ipv4Addr]),
+    subnets: Set::new(TABLE, "subnets", &[Type::Ipv4Addr, Type::Ipv4Addr]).interval(),
+    owners: Set::map(TABLE, "owners", &[Type::Ifname, Type::Mark], &[Type::Ipv4Addr]),
+};
+const IPV6: Side = Side {
+    sources: Set::new(TABLE, "sources6", &[Type::Ipv6Addr]),
+    subnets: Set::new(TABLE, "subnets6", &[Type::Ipv6Addr, Type::Ipv6Addr]).interval(),
+    owners: Set::map(TABLE, "owners6", &[Type::Ifname, Type::Mark], &[Type::Ipv6Addr]),
+};
+const SIDES: [Side; 2] = [IPV4, IPV6];
+
+fn side(of: &IpNet) -> &'static Side {
+    match of {
+        IpNet::V4(_) => &IPV4,
+        IpNet::V6(_) => &IPV6,
+    }
+}
+
+/// One transaction where other attachments of the subnet have been before.
+pub(super) fn add(of: &Masquerade<'_>, addresses: &[IpNet], undo: &mut Undo) -> Result<()> {
+    let (host, subnets) = (of.host, widest(addresses));
+    if host.nft_rules(&POSTROUTING)?.len() != RULES[0].1 || !uncovered(host, &subnets)?.is_empty() {
+        ensure(host, &subnets)?;
+    }
+    let (name, comment) = (names::host_end(of.net, of.id), of.owner());
+    let (mut addition, mut numbers) = (Addition::new(), [0, 0]);
+    for address in addresses {
+        let (side, number) = (side(address), &mut numbers[usize::from(address.addr().is_ipv6())]);
+        let source = Element::new([address.addr().into()]).comment(&comment);
+        let owner = owner(&name, *number).maps_to([address.addr().into()]).comment(&comment);
+        addition = addition.element(&side.sources, &source).element(&side.owners, &owner);
+        *number += 1;
+    }
+    // The rule set goes along for the case that all has been flushed since.
+    Ok(host.add_nft(&addition, &ruleset(&subnets), undo)?)
+}
+
+pub(super) fn del(of: &Masquerade<'_>) -> Result<()> {
+    let (host, name, key) = (of.host, names::host_end(of.net, of.id), of.owner_key());
+    let is_mine = |found: &Element| found.comment.as_ref().is_some_and(|comment| comment.starts_with(&key));
+    let mut removal = Removal::new();
+    for side in &SIDES {
+        for (owner, address) in without_nftables(owned(host, side, &name))? {
+            removal = removal.element(&side.owners, &owner);
+            let source = Element::new([address.into()]);
+            // Somebody else may have got the address meanwhile.
+            if host.nft_element(&side.sources, &source)?.is_some_and(|found| is_mine(&found)) {
+                removal = removal.element(&side.sources, &source);
+            }
+        }
+    }
+    host.del_nft(&removal)?;
+    Ok(())
+}
+
+pub(super) fn gc(host: &Netns, is_stale: &dyn Fn(&str) -> bool) -> Result<()> {
+    let mut removal = Removal::new();
+    for set in SIDES.iter().flat_map(|side| [&side.sources, &side.owners]) {
+        for element in without_nftables(host.nft_elements(set))? {
+            if element.comment.as_deref().is_some_and(is_stale) {
+                removal = removal.element(set, &element);
+            }
+        }
+    }
+    host.del_nft(&removal)?;
+    Ok(())
+}
+
+pub(super) fn check(of: &Masquerade<'_>, addresses: &[IpNet]) -> Result<()> {
+    let (host, name, key) = (of.host, names::host_end(of.net, of.id), of.owner_key());
+    for (chain, rules) in &RULES {
+        if host.nft_rules(chain)?.len() != *rules {
+            return Err(Error::failed(format!(
+                "masquerading does not work: {chain} has not its {rules} rules"
+            )));
+        }
+    }
+    for address in addresses {
+        let (side, ip) = (side(address), address.addr());
+        let failed = |why: String| Err(Error::failed(format!("address {ip} is not masqueraded: {why}")));
+        match host.nft_element(&side.sources, &Element::new([ip.into()]))? {
+            None => return failed(format!("it is not in {}", side.sources)),
+            Some(Element { comment: Some(comment), .. }) if comment.starts_with(&key) => {}
+            Some(other) => {
+                let whose = other.comment.unwrap_or_else(|| "nobody that is known".into());
+                return failed(format!("in {} it belongs to {whose}", side.sources));
+            }
+        }
+        if !owned(host, side, &name)?.iter().any(|(_, owned)| *owned == ip) {
+            return failed(format!("it is not in {}", side.owners));
+        }
+    }
+    match uncovered(host, &widest(addresses))?.first() {
+        Some(subnet) => {
+            let set = &side(subnet).subnets;
+            Err(Error::failed(format!("subnet {subnet} is masqueraded within itself: it is not in {set}")))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn status(host: &Netns) -> Result<()> {
+    let there = without_nftables(host.nft_rules(&POSTROUTING))?;
+    if there.len() == RULES[0].1 {
+        return Ok(());
+    }
+    // Whether the kernel can do it is found out by doing it, elsewhere.
+    let tried = Netns::temporary().and_then(|elsewhere| elsewhere.ensure_nft(&ruleset(&[])));
+    tried.map_err(|error| Error::failed(format!("masquerading needs nf_tables: {error}")))
+}
+
+/// What is shared: all but `sources` and `owners` are only ever read by packets.
+fn ruleset(subnets: &[IpNet]) -> Ruleset {
+    let sets = SIDES.iter().flat_map(|side| [&side.sources, &side.subnets, &side.owners]);
+    let shared = sets.fold(Ruleset::new().table(&TABLE), Ruleset::set);
+    let shared =
+        subnets.iter().fold(shared, |shared, subnet| shared.element(&side(subnet).subnets, &within(*subnet)));
+    let checks = || Verdict::Goto("checks".into());
+    let sources = [
+        Rule::new().is_in(&[Field::Ip4Source], "sources").verdict(checks()),
+        Rule::new().is_in(&[Field::Ip6Source], "sources6").verdict(checks()),
+    ];
+    let multicast = IpNet::from(Ipv4Net::new_assert([224, 0, 0, 0].into(), 4));
+    let multicast6 = IpNet::from(Ipv6Net::new_assert([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8));
+    let (within, within6) =
+        ([Field::Ip4Source, Field::Ip4Destination], [Field::Ip6Source, Field::Ip6Destination]);
+    let rules = [
+        Rule::new().is(Field::Ip4Destination, multicast).verdict(Verdict::Return),
+        Rule::new().is(Field::Ip6Destination, multicast6).verdict(Verdict::Return),
+        Rule::new().is_in(&within, "subnets").verdict(Verdict::Return),
+        Rule::new().is_in(&within6, "subnets6").verdict(Verdict::Return),
+        Rule::new().masquerade(),
+    ];
+    shared.chain(&CHECKS).rules(&CHECKS, rules).chain(&POSTROUTING).rules(&POSTROUTING, sources)
+}
+
+/// Makes what of the shared is not there.
+fn ensure(host: &Netns, subnets: &[IpNet]) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        match host.ensure_nft(&ruleset(&uncovered(host, subnets)?)) {
+            // The set takes no network that begins or ends as one does that it has.
+            Err(in_the_way) if in_the_way.is_exists() => make_room(host, subnets)?,
+            ensured => return Ok(ensured?),
+        }
+    }
+    Ok(host.ensure_nft(&ruleset(&uncovered(host, subnets)?))?)
+}
+
+/// Those of the subnets that are in none that is there.
+fn uncovered(host: &Netns, subnets: &[IpNet]) -> Result<Vec<IpNet>> {
+    let mut uncovered = Vec::new();
+    for subnet in subnets {
+        let found = host.nft_element(&side(subnet).subnets, &within(*subnet))?;
+        if !found.and_then(|found| network(&found)).is_some_and(|found| found.contains(subnet)) {
+            uncovered.push(*subnet);
+        }
+    }
+    Ok(uncovered)
+}
+
+/// Deletes the subnets that are part of one of these.
+fn make_room(host: &Netns, subnets: &[IpNet]) -> Result<()> {
+    let mut removal = Removal::new();
+    for subnet in subnets {
+        let set = &side(subnet).subnets;
+        for element in host.nft_elements(set)? {
+            if network(&element).is_some_and(|net| subnet.contains(&net)) {
+                removal = removal.element(set, &element);
+            }
+        }
+    }
+    host.del_nft(&removal)?;
+    Ok(())
+}
+
+/// What an attachment owns: the elements of `owners`, and the address of each. It is asked for one after the other until
+/// there is none.
+fn owned(host: &Netns, side: &Side, name: &str) -> cni_linux::Result<Vec<(Element, IpAddr)>> {
+    let mut owned = Vec::new();
+    for number in 0.. {
+        let owner = owner(name, number);
+        let Some(found) = host.nft_element(&side.owners, &owner)? else { break };
+        if let [Value::Ip(address)] = found.values[..] {
+            owned.push((owner, address));
+        }
+    }
+    Ok(owned)
+}
+
+/// The key of an attachment's nth address of a version of IP.
+fn owner(name: &str, number: u32) -> Element {
+    Element::new([name.into(), Value::Mark(number)])
+}
+
+/// From a subnet to itself.
+fn within(subnet: IpNet) -> Element {
+    Element::new([Value::Net(subnet), Value::Net(subnet)])
+}
+
+/// The subnet that an element of `subnets` is for.
+fn network(element: &Element) -> Option<IpNet> {
+    match *element.key.first()? {
+        Value::Net(net) => Some(net),
+        Value::Ip(address) => Some(address.into()),
+        _ => None,
+    }
+}
+
+/// The subnets of addresses, without those that are part of others, and without those of one address, which has nobody to
+/// talk to in them.
+fn widest(addresses: &[IpNet]) -> Vec<IpNet> {
+    let subnets = addresses.iter().filter(|address| address.prefix_len() < address.max_prefix_len());
+    let subnets: BTreeSet<IpNet> = subnets.map(IpNet::trunc).collect();
+    let is_part = |subnet: &IpNet| subnets.iter().any(|other| other != subnet && other.contains(subnet));
+    subnets.iter().filter(|subnet| !is_part(subnet)).copied().collect()
+}
+
+/// In a kernel without nf_tables there is nothing of ours.
+pub(super) fn without_nftables<T: Default>(asked: cni_linux::Result<T>) -> Result<T> {
+    match asked {
+        // The latter is nfnetlink's answer where the module is missing.
+        Err(error) if error.is_unsupported() || error.errno() == Some(Errno::INVAL) => Ok(T::default()),
+        answer => Ok(answer?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_those_that_have_somebody_to_talk_to() {
+        let widest = |texts: &[&str]| {
+            let addresses: Vec<IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            super::widest(&addresses).iter().map(IpNet::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(widest(&["10.1.2.3/24", "10.1.2.4/24", "fd00::5/64"]), ["10.1.2.0/24", "fd00::/64"]);
+        assert_eq!(widest(&["10.1.2.3/32", "fd00::5/128"]), [""; 0]);
+        assert_eq!(widest(&["10.1.2.3/24", "10.1.9.9/16"]), ["10.1.0.0/16"]);
+        assert_eq!(widest(&["10.0.0.1/24", "10.0.1.1/24"]), ["10.0.0.0/24", "10.0.1.0/24"]);
+    }
+}
