@@ -8,6 +8,10 @@ check:
 test:
     cargo test --workspace
 
+# the kernel tests under Debian's kernel, in an emulated machine
+second-kernel FILTER="":
+    tools/second-kernel {{FILTER}}
+
 # the black-box cases against any directory of plugins
 conformance DIR *ARGS:
     cargo run --release -p conformance -- {{DIR}} {{ARGS}}

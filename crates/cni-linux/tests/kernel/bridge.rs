@@ -31,13 +31,16 @@ fn bridged(host: &Netns, bridge: LinkSpec) -> Result<Link> {
 fn ports_are_told_from_other_links(sandbox: &Sandbox) -> Result<()> {
     let host = sandbox.host();
     bridged(host, LinkSpec::bridge("cni0"))?;
-    let port = host.link("veth0")?.port().expect("it is a port");
+    let wait_for = |state| {
+        let is_so = move |link: &Link| link.port().is_some_and(|port| port.state == state);
+        let link = host.wait_for_link("veth0", std::time::Duration::from_secs(5), is_so)?;
+        Ok::<_, cni_linux::Error>(link.port().expect("it is a port"))
+    };
+    let port = wait_for(PortState::Forwarding)?;
     assert!(!port.hairpin && !port.isolated && port.learning && port.unicast_flood);
     assert_eq!(port.state, PortState::Forwarding);
     host.set_down("eth0")?;
-    let stopped = |link: &Link| link.port().is_some_and(|port| port.state == PortState::Disabled);
-    let port = host.wait_for_link("veth0", std::time::Duration::from_secs(5), stopped)?;
-    assert_eq!(port.port().map(|port| port.state), Some(PortState::Disabled));
+    assert_eq!(wait_for(PortState::Disabled)?.state, PortState::Disabled);
     assert_eq!(host.link("cni0")?.port(), None);
     assert_eq!(host.link("eth0")?.port(), None);
     Ok(())

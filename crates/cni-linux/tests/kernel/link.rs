@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Barrier;
+use std::time::Duration;
 
 use cni_linux::link::spec::{IpvlanMode, MacvlanMode};
 use cni_linux::testing::{Sandbox, Test, kernel, record, tests};
-use cni_linux::{Errno, LinkChange, LinkSpec, Mac, Netns, OperState, Result, RouteSpec, Undo, VethPeer};
+use cni_linux::{
+    Errno, Link, LinkChange, LinkSpec, Mac, Netns, OperState, Result, RouteSpec, Undo, VethPeer,
+};
 use ipnet::IpNet;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -296,7 +299,9 @@ fn what_the_kernel_takes_at_birth(sandbox: &Sandbox) -> Result<()> {
     });
     connected?;
     assert_eq!(requests.len(), 3);
-    assert_eq!(host.link("veth0")?.oper_state(), OperState::Up);
+    let works = |link: &Link| link.oper_state() == OperState::Up;
+    let veth = host.wait_for_link("veth0", Duration::from_secs(5), works)?;
+    assert_eq!(veth.oper_state(), OperState::Up);
     undo.run().unwrap();
     Ok(())
 }
