@@ -19,6 +19,8 @@ use cni_sdk::{
 mod boot;
 mod disk;
 mod index;
+#[cfg(test)]
+mod model;
 mod ranges;
 mod reservation;
 mod resolv_conf;

@@ -87,6 +87,56 @@ pub(super) fn set_modified(folder: &File, time: SystemTime) -> io::Result<()> {
     folder.set_times(FileTimes::new().set_modified(time))
 }
 
+#[cfg(not(test))]
 fn step() -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+use faults::step;
+
+#[cfg(test)]
+pub(super) mod faults {
+    //! Changes that are not made.
+
+    use std::cell::Cell;
+    use std::io;
+
+    /// What happens to a change.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(in super::super) enum Fault {
+        /// The program is killed: this change is not made, nor is any after it.
+        Killed,
+        /// There is no room for this one.
+        Full,
+    }
+
+    thread_local! {
+        /// How many changes are made until it happens, and what does.
+        static PENDING: Cell<Option<(usize, Fault)>> = const { Cell::new(None) };
+    }
+
+    /// Does something with the change after `made` others failing, and says whether it came that far.
+    pub(in super::super) fn with_fault<T>(made: usize, fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
+        PENDING.set(Some((made, fault)));
+        let outcome = work();
+        let reached = match PENDING.take() {
+            None => true,
+            Some((left, fault)) => fault == Fault::Killed && left == 0,
+        };
+        (outcome, reached)
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        match PENDING.get() {
+            None => return Ok(()),
+            Some((0, Fault::Killed)) => {}
+            Some((0, Fault::Full)) => PENDING.set(None),
+            Some((left, fault)) => {
+                PENDING.set(Some((left - 1, fault)));
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
 }

@@ -156,10 +156,11 @@ impl Store {
     pub(super) fn look_through(&mut self) -> Result<Reservations> {
         self.changed = true;
         let path = &self.directory.path;
-        let found = self.read().map_err(|e| failed("read", path, &e))?;
+        let (found, freed) = self.read().map_err(|e| failed("read", path, &e))?;
         let metadata = self.folder.metadata().map_err(|e| failed("look at", path, &e))?;
-        let made = self.boot.as_ref().map(|boot| Index::make(path, &metadata, boot, &found));
-        self.view = match made {
+        // As long as something is to be freed the next call has to look again.
+        let boot = self.boot.as_ref().filter(|_| freed);
+        self.view = match boot.map(|boot| Index::make(path, &metadata, boot, &found)) {
             Some(Ok(index)) => View::Index(index),
             // Where none can be kept, or not now, there is none, and every call reads the directory.
             Some(Err(_)) | None => View::Read(found.clone()),
@@ -281,31 +282,29 @@ impl Store {
         Some(addresses)
     }
 
-    /// Reads every reservation.
-    fn read(&self) -> io::Result<Reservations> {
-        let mut found = Reservations::new();
+    /// Reads every reservation, and says whether all that were void are freed.
+    fn read(&self) -> io::Result<(Reservations, bool)> {
+        let (mut found, mut freed) = (Reservations::new(), true);
         for entry in fs::read_dir(&self.directory.path)? {
             let entry = entry?;
             let Some(ip) = entry.file_name().to_str().and_then(reservation::address_of) else { continue };
             let path = entry.path();
-            let owner =
-                if entry.file_type()?.is_file() { self.read_or_free(&path)? } else { Some(Owner::nobody()) };
-            found.extend(owner.map(|owner| (ip, owner)));
+            if !entry.file_type()?.is_file() {
+                found.insert(ip, Owner::nobody());
+                continue;
+            }
+            let (file, owner) = match reservation::read(&path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                read => read?,
+            };
+            let void = owner.is_none() || self.is_from_earlier_boot(&file);
+            if void && disk::remove(&path).is_ok() {
+                continue;
+            }
+            freed &= !void;
+            found.insert(ip, owner.unwrap_or_else(Owner::nobody));
         }
-        Ok(found)
-    }
-
-    /// Whose a reservation is, or nothing where it was void and has been freed.
-    fn read_or_free(&self, path: &Path) -> io::Result<Option<Owner>> {
-        let (file, owner) = match reservation::read(path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
-        let void = owner.is_none() || self.is_from_earlier_boot(&file);
-        if void && disk::remove(path).is_ok() {
-            return Ok(None);
-        }
-        Ok(Some(owner.unwrap_or_else(Owner::nobody)))
+        Ok((found, freed))
     }
 
     /// Whether a reservation is known to be from an earlier boot. One of which nothing is known may be of this one, and is
