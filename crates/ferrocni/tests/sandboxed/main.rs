@@ -7,6 +7,7 @@
 mod common;
 
 mod cnitool;
+mod host_local;
 mod install;
 
 use std::path::Path;
@@ -65,6 +66,6 @@ fn main() -> ExitCode {
             mount("tmpfs", dir, "tmpfs", MountFlags::empty(), None).expect("a folder can be made private");
         }
     }
-    let tests = cnitool::tests().into_iter().chain(install::tests());
+    let tests = cnitool::tests().into_iter().chain(host_local::tests()).chain(install::tests());
     libtest_mimic::run(&arguments, tests.map(|test| test.trial(skipped)).collect()).exit_code()
 }
