@@ -166,11 +166,9 @@ impl Plugin for HostLocal {
         let Some(mut store) = self.directory(&cx.net.name).open_if_exists()? else { return Ok(()) };
         let both = |id: &AttachmentId| [Owner::of(id), Owner::legacy(id)];
         let valid: HashSet<Owner> = cx.valid.iter().flat_map(both).collect();
-        let reservations = store.look_through()?;
-        let dead = reservations.iter().filter(|(_, owner)| !valid.contains(owner));
-        let released: Vec<Result<()>> = dead.map(|(ip, owner)| store.release(*ip, owner)).collect();
+        let collected = store.collect(&valid);
         store.settle();
-        joined(released)
+        collected
     }
 
     fn status(&self, cx: &Status) -> Result<()> {
@@ -234,6 +232,7 @@ impl HostLocal {
         Directory {
             path: Path::new(data_dir).join(network.as_str()),
             boot: Boot::current(),
+            earliest: boot::earliest,
             release_after_reboot: self.ipam.as_ref().is_none_or(|ipam| ipam.release_after_reboot),
         }
     }

@@ -17,7 +17,8 @@
 //! Whoever works in the directory creates or removes entries, for which the kernel sets the directory's time of
 //! modification to the present. Whoever keeps the index sets it back, when all is done, to a *mark*: a time that was the
 //! directory's when the index was made, but for its nanoseconds. The index is complete while the directory has the mark,
-//! is the folder (by its inode number) and the kernel's boot the one that it was made for. No clock is compared with another,
+//! is the folder (by its inode number) and the *terms* (the kernel's boot, and whether reservations of others are freed) are
+//! those that it was made for. No clock is compared with another,
 //! so neither the clock's steps nor its granularity matter.
 
 use std::collections::BTreeMap;
@@ -29,7 +30,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::boot::Boot;
 use super::disk;
 use super::ranges::{address, number};
 use super::reservation::{Owner, Reservations};
@@ -58,11 +58,11 @@ pub(super) struct Index {
 
 impl Index {
     /// The index of a directory, if it is complete.
-    pub(super) fn open(dir: &Path, metadata: &Metadata, boot: &Boot) -> Option<Index> {
+    pub(super) fn open(dir: &Path, metadata: &Metadata, terms: &str) -> Option<Index> {
         let folder = dir.join(FOLDER);
         let mark = metadata.modified().ok()?;
         let complete = fs::read_link(folder.join("index")).ok()?;
-        (complete.as_os_str() == description(metadata, mark, boot)?.as_str())
+        (complete.as_os_str() == description(metadata, mark, terms)?.as_str())
             .then_some(Index { folder, mark })
     }
 
@@ -70,7 +70,7 @@ impl Index {
     pub(super) fn make(
         dir: &Path,
         metadata: &Metadata,
-        boot: &Boot,
+        terms: &str,
         reservations: &Reservations,
     ) -> io::Result<Index> {
         let folder = dir.join(FOLDER);
@@ -78,8 +78,8 @@ impl Index {
         disk::remove(&folder.join("index"))?;
         replace(&folder.join("owners"), owners(reservations))?;
         replace(&folder.join("taken"), taken(reservations))?;
-        let mark = mark(metadata, boot)?;
-        let complete = description(metadata, mark, boot).ok_or(ErrorKind::InvalidData)?;
+        let mark = mark(metadata, terms)?;
+        let complete = description(metadata, mark, terms).ok_or(ErrorKind::InvalidData)?;
         disk::link(&complete, &folder.join("index"))?;
         Ok(Index { folder, mark })
     }
@@ -166,16 +166,16 @@ pub(super) fn hash(owner: &Owner) -> u64 {
 }
 
 /// When the index is complete, in words: the target of the link `index`.
-fn description(metadata: &Metadata, mark: SystemTime, boot: &Boot) -> Option<String> {
+fn description(metadata: &Metadata, mark: SystemTime, terms: &str) -> Option<String> {
     let mark = mark.duration_since(UNIX_EPOCH).ok()?;
     let (inode, seconds, nanoseconds) = (metadata.ino(), mark.as_secs(), mark.subsec_nanos());
-    Some(format!("v{VERSION},boot={boot},inode={inode},mtime={seconds}.{nanoseconds:09}"))
+    Some(format!("v{VERSION},{terms},inode={inode},mtime={seconds}.{nanoseconds:09}"))
 }
 
 /// The present time of modification, with nanoseconds that the kernel would not come to think of.
-fn mark(metadata: &Metadata, boot: &Boot) -> io::Result<SystemTime> {
+fn mark(metadata: &Metadata, terms: &str) -> io::Result<SystemTime> {
     let present = metadata.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    let seed = format!("{boot} {} {}", metadata.ino(), present.as_nanos());
+    let seed = format!("{terms} {} {}", metadata.ino(), present.as_nanos());
     let nanoseconds = fnv1a(seed.as_bytes()) % 1_000_000_000;
     Ok(UNIX_EPOCH + Duration::new(present.as_secs(), nanoseconds as u32))
 }
@@ -266,9 +266,7 @@ mod tests {
 
     use super::*;
 
-    fn boot() -> Boot {
-        Boot::parse("11111111-2222-3333-4444-555555555555").unwrap()
-    }
+    const TERMS: &str = "boot=11111111-2222-3333-4444-555555555555";
 
     fn owner(name: &str) -> Owner {
         Owner::of(&AttachmentId::parse(name, "eth0").unwrap())
@@ -281,33 +279,35 @@ mod tests {
     /// An index of nothing, settled.
     fn index(dir: &Path) -> Index {
         let folder = File::open(dir).unwrap();
-        let index = Index::make(dir, &folder.metadata().unwrap(), &boot(), &Reservations::new()).unwrap();
+        let index = Index::make(dir, &folder.metadata().unwrap(), TERMS, &Reservations::new()).unwrap();
         index.settle(&folder).unwrap();
         index
     }
 
-    fn reopened(dir: &Path, boot: &Boot) -> Option<Index> {
-        Index::open(dir, &fs::metadata(dir).unwrap(), boot)
+    fn reopened(dir: &Path, terms: &str) -> Option<Index> {
+        Index::open(dir, &fs::metadata(dir).unwrap(), terms)
     }
 
     #[test]
     fn it_is_complete_until_somebody_else_works_here() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        assert!(reopened(path, &boot()).is_none());
+        assert!(reopened(path, TERMS).is_none());
         let index = index(path);
-        assert!(reopened(path, &boot()).is_some());
-        let another = Boot::parse("11111111-2222-3333-4444-000000000000").unwrap();
-        assert!(reopened(path, &another).is_none(), "after a boot anything may have happened");
+        assert!(reopened(path, TERMS).is_some());
+        assert!(
+            reopened(path, "boot=11111111-2222-3333-4444-000000000000").is_none(),
+            "after a boot anything may have happened"
+        );
 
         // what is made and removed within one tick of the kernel's clock is seen as well
         for _ in 0..1000 {
             fs::write(path.join("10.1.0.5"), "a\r\neth0").unwrap();
-            assert!(reopened(path, &boot()).is_none());
+            assert!(reopened(path, TERMS).is_none());
             index.settle(&File::open(path).unwrap()).unwrap();
-            assert!(reopened(path, &boot()).is_some());
+            assert!(reopened(path, TERMS).is_some());
             fs::remove_file(path.join("10.1.0.5")).unwrap();
-            assert!(reopened(path, &boot()).is_none());
+            assert!(reopened(path, TERMS).is_none());
             index.settle(&File::open(path).unwrap()).unwrap();
         }
     }
@@ -324,7 +324,7 @@ mod tests {
             fs::metadata(&original).unwrap().modified().unwrap(),
             fs::metadata(&copy).unwrap().modified().unwrap()
         );
-        assert!(reopened(&copy, &boot()).is_none());
+        assert!(reopened(&copy, TERMS).is_none());
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test may start a program")]
@@ -398,7 +398,7 @@ mod tests {
             if remade {
                 let all = taken.iter().map(|n| (at(*n), owner("a"))).collect();
                 let metadata = fs::metadata(dir.path()).unwrap();
-                index = Index::make(dir.path(), &metadata, &boot(), &all).unwrap();
+                index = Index::make(dir.path(), &metadata, TERMS, &all).unwrap();
             }
             let free = (from..40).find(|n| !taken.contains(n)).map(at);
             prop_assert_eq!(index.next_free(at(from), at(39)).unwrap(), free);

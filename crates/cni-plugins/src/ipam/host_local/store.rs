@@ -20,11 +20,13 @@
 //! system that may be shared with other machines. Then the whole directory is read once, as the reference does in each call,
 //! what is torn or from an earlier boot is freed, and the index is made again.
 
-use std::fs::{self, File};
+use std::collections::HashSet;
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use cni_sdk::{Error, Result, Undo};
 use rustix::fs::Access;
@@ -33,6 +35,7 @@ use rustix::io::Errno;
 use super::boot::{self, Boot};
 use super::disk;
 use super::index::{self, Index};
+use super::joined;
 use super::ranges::next;
 use super::reservation::{self, Owner, Reservations};
 
@@ -43,6 +46,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// The boot that this is; nothing where it is not known.
     pub(super) boot: Option<Boot>,
+    /// Asks for the earliest time that the clock had in this boot.
+    pub(super) earliest: fn() -> Option<SystemTime>,
     /// Whether reservations of an earlier boot are freed.
     pub(super) release_after_reboot: bool,
 }
@@ -105,7 +110,7 @@ impl Directory {
             let folder = File::open(&self.path)?;
             let boot = if boot::is_of_this_machine(&folder)? { self.boot.clone() } else { None };
             let metadata = folder.metadata()?;
-            let index = boot.as_ref().and_then(|boot| Index::open(&self.path, &metadata, boot));
+            let index = boot.as_ref().and_then(|boot| Index::open(&self.path, &metadata, &self.terms(boot)));
             Ok((folder, boot, index))
         };
         let (folder, boot, index) = look().map_err(|e| failed("look at", &self.path, &e))?;
@@ -138,6 +143,11 @@ impl Directory {
         Ok(())
     }
 
+    /// What an index is made for.
+    fn terms(&self, boot: &Boot) -> String {
+        format!("boot={boot},release={}", self.release_after_reboot)
+    }
+
     fn release(&self, ip: IpAddr, owner: &Owner) -> Result<()> {
         let Some(mut store) = self.open_if_exists()? else { return Ok(()) };
         store.release(ip, owner)?;
@@ -153,19 +163,46 @@ impl Directory {
 
 impl Store {
     /// Reads the whole directory, frees what is torn or from an earlier boot, and makes the index of the rest.
-    pub(super) fn look_through(&mut self) -> Result<Reservations> {
+    fn look_through(&mut self) -> Result<Reservations> {
         self.changed = true;
+        let (found, freed) = self.read()?;
+        self.know(found.clone(), freed)?;
+        Ok(found)
+    }
+
+    /// Frees everything whose owner is not valid.
+    pub(super) fn collect(&mut self, valid: &HashSet<Owner>) -> Result<()> {
+        let (found, freed) = self.read()?;
+        let is_valid = |owner: &Owner| valid.contains(owner) || *owner == Owner::nobody();
+        let (mut found, dead): (Reservations, Reservations) =
+            found.into_iter().partition(|(_, owner)| is_valid(owner));
+        if dead.is_empty() && freed && matches!(self.view, View::Index(_)) {
+            return Ok(());
+        }
+        self.changed = true;
+        let mut outcomes = Vec::new();
+        for (ip, owner) in dead {
+            let path = self.path(ip);
+            if let Err(e) = disk::remove(&path) {
+                found.insert(ip, owner);
+                outcomes.push(Err(failed("remove", &path, &e)));
+            }
+        }
+        outcomes.push(self.know(found, freed));
+        joined(outcomes)
+    }
+
+    /// Makes the index of what was found, if all that was void is freed: as long as it is not, the next call has to look again.
+    fn know(&mut self, found: Reservations, freed: bool) -> Result<()> {
         let path = &self.directory.path;
-        let (found, freed) = self.read().map_err(|e| failed("read", path, &e))?;
         let metadata = self.folder.metadata().map_err(|e| failed("look at", path, &e))?;
-        // As long as something is to be freed the next call has to look again.
         let boot = self.boot.as_ref().filter(|_| freed);
-        self.view = match boot.map(|boot| Index::make(path, &metadata, boot, &found)) {
+        self.view = match boot.map(|boot| Index::make(path, &metadata, &self.directory.terms(boot), &found)) {
             Some(Ok(index)) => View::Index(index),
             // Where none can be kept, or not now, there is none, and every call reads the directory.
-            Some(Err(_)) | None => View::Read(found.clone()),
+            Some(Err(_)) | None => View::Read(found),
         };
-        Ok(found)
+        Ok(())
     }
 
     /// The addresses that an owner has.
@@ -282,9 +319,14 @@ impl Store {
         Some(addresses)
     }
 
-    /// Reads every reservation, and says whether all that were void are freed.
-    fn read(&self) -> io::Result<(Reservations, bool)> {
+    /// Every reservation, and whether all that were void are freed.
+    fn read(&self) -> Result<(Reservations, bool)> {
+        self.read_and_free().map_err(|e| failed("read", &self.directory.path, &e))
+    }
+
+    fn read_and_free(&self) -> io::Result<(Reservations, bool)> {
         let (mut found, mut freed) = (Reservations::new(), true);
+        let earliest = (self.directory.earliest)();
         for entry in fs::read_dir(&self.directory.path)? {
             let entry = entry?;
             let Some(ip) = entry.file_name().to_str().and_then(reservation::address_of) else { continue };
@@ -297,7 +339,7 @@ impl Store {
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 read => read?,
             };
-            let void = owner.is_none() || self.is_from_earlier_boot(&file);
+            let void = owner.is_none() || self.is_from_earlier_boot(&file, earliest);
             if void && disk::remove(&path).is_ok() {
                 continue;
             }
@@ -307,15 +349,20 @@ impl Store {
         Ok((found, freed))
     }
 
-    /// Whether a reservation is known to be from an earlier boot. One of which nothing is known may be of this one, and is
-    /// known from now on.
-    fn is_from_earlier_boot(&self, file: &File) -> bool {
+    /// Whether a reservation is from an earlier boot, and is to be freed. One of which nothing is known may be of this one, and
+    /// is known from now on.
+    fn is_from_earlier_boot(&self, file: &File, earliest: Option<SystemTime>) -> bool {
         let Some(boot) = &self.boot else { return false };
-        let Some(made) = Boot::of(file) else {
+        let release = self.directory.release_after_reboot;
+        if let Some(made) = Boot::of(file) {
+            return release && made != *boot;
+        }
+        let is_older = |file: Metadata| earliest.is_some_and(|earliest| boot::is_older_than(&file, earliest));
+        let earlier = release && file.metadata().is_ok_and(is_older);
+        if !earlier {
             boot.stamp(file);
-            return false;
-        };
-        made != *boot && self.directory.release_after_reboot
+        }
+        earlier
     }
 
     /// Writes a reservation that has no address yet.
@@ -374,7 +421,7 @@ fn lock_file(path: &Path) -> io::Result<File> {
     }
 }
 
-fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+fn same_file(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
@@ -395,4 +442,124 @@ fn next_gap(found: &Reservations, first: IpAddr, last: IpAddr) -> Option<IpAddr>
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
     Error::failed(format!("{doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cni_sdk::AttachmentId;
+
+    use super::*;
+
+    fn boot(last: char) -> Option<Boot> {
+        Boot::parse(&format!("11111111-2222-3333-4444-55555555555{last}"))
+    }
+
+    fn directory(dir: &Path, last: char) -> Directory {
+        Directory { path: dir.into(), boot: boot(last), earliest: || None, release_after_reboot: true }
+    }
+
+    fn owner(name: &str) -> Owner {
+        Owner::of(&AttachmentId::parse(name, "eth0").unwrap())
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 1, 0, last].into()
+    }
+
+    fn reserve(directory: &Directory, last: u8, name: &str) {
+        let mut undo = Undo::new();
+        let mut store = directory.open().unwrap();
+        assert!(store.reserve(ip(last), &owner(name), &mut undo).unwrap());
+        store.settle();
+        undo.keep();
+    }
+
+    fn addresses(directory: &Directory, name: &str) -> Vec<IpAddr> {
+        let mut store = directory.open().unwrap();
+        let addresses = store.addresses_of(&owner(name)).unwrap();
+        store.settle();
+        addresses
+    }
+
+    #[test]
+    fn a_boot_frees_unless_it_is_told_not_to() {
+        let dir = tempfile::tempdir().unwrap();
+        reserve(&directory(dir.path(), 'a'), 2, "a");
+        fs::write(dir.path().join("10.1.0.3"), owner("go").as_str()).unwrap();
+        let keeping = Directory { release_after_reboot: false, ..directory(dir.path(), 'b') };
+        assert_eq!(addresses(&keeping, "a"), [ip(2)]);
+        assert_eq!([addresses(&keeping, "a"), addresses(&keeping, "go")], [vec![ip(2)], vec![ip(3)]]);
+        let unknown = Directory { boot: None, ..directory(dir.path(), 'b') };
+        assert_eq!(addresses(&unknown, "a"), [ip(2)], "who does not know the boot frees nothing");
+        assert!(addresses(&directory(dir.path(), 'b'), "a").is_empty());
+        assert_eq!(addresses(&directory(dir.path(), 'b'), "go"), [ip(3)], "first seen in this boot");
+        assert!(addresses(&directory(dir.path(), 'c'), "go").is_empty());
+    }
+
+    #[test]
+    fn what_others_wrote_before_the_boot_is_freed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("10.1.0.3"), owner("go").as_str()).unwrap();
+        let later = || SystemTime::now().checked_add(Duration::from_secs(3600));
+        let keeping =
+            Directory { earliest: later, release_after_reboot: false, ..directory(dir.path(), 'a') };
+        assert_eq!(addresses(&keeping, "go"), [ip(3)]);
+        fs::write(dir.path().join("10.1.0.4"), owner("go").as_str()).unwrap();
+        let later = Directory { earliest: later, ..directory(dir.path(), 'a') };
+        assert_eq!(
+            addresses(&later, "go"),
+            [ip(3)],
+            "what was seen in this boot is of this boot, whatever the clock says"
+        );
+        assert!(!dir.path().join("10.1.0.4").exists());
+    }
+
+    #[test]
+    fn a_complete_index_is_asked_instead_of_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path(), 'a');
+        for last in 2..200 {
+            reserve(&directory, last, &format!("c{last}"));
+        }
+        // No entry comes or goes, so that whoever looks only where it has to does not see it.
+        fs::write(dir.path().join("10.1.0.150"), owner("stranger").as_str()).unwrap();
+        assert_eq!(addresses(&directory, "c77"), [ip(77)]);
+        assert!(addresses(&directory, "nobody").is_empty());
+        reserve(&directory, 200, "new");
+        directory.release(ip(77), &owner("c77")).unwrap();
+        assert!(addresses(&directory, "stranger").is_empty(), "the directory was read through");
+        // Whoever is led there finds out, and then everything is known.
+        assert!(addresses(&directory, "c150").is_empty());
+        assert_eq!(addresses(&directory, "stranger"), [ip(150)]);
+    }
+
+    #[test]
+    fn a_directory_that_is_made_anew_while_one_waits_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(&dir.path().join("net"), 'a');
+        let held = directory.open().unwrap();
+        let waiting = {
+            let directory = directory.clone();
+            std::thread::spawn(move || reserve(&directory, 2, "a"))
+        };
+        fs::rename(&directory.path, dir.path().join("gone")).unwrap();
+        held.settle();
+        waiting.join().unwrap();
+        assert_eq!(addresses(&directory, "a"), [ip(2)]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_taken_and_never_freed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("10.1.0.2")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("10.1.0.3")).unwrap();
+        let directory = directory(dir.path(), 'a');
+        let mut store = directory.open().unwrap();
+        assert_eq!(store.next_free(ip(2), ip(9)).unwrap(), Some(ip(4)));
+        assert!(!store.reserve(ip(2), &owner("a"), &mut Undo::new()).unwrap());
+        store.collect(&HashSet::new()).unwrap();
+        assert!(dir.path().join("10.1.0.3").is_symlink() && dir.path().join("10.1.0.2").is_dir());
+    }
 }
