@@ -26,7 +26,7 @@ clients DIR *ARGS:
 
 # ours (of `just static`) against another directory of plugins, and against the kernel's floor
 bench OTHER *ARGS:
-    tools/build-static floor && cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
+    tools/build-static floor && tools/build-static runtime && cargo run --release -p bench -- --ours target/plugins --other {{OTHER}} {{ARGS}}
 
 # licences, advisories (from the network), doubles
 deny:

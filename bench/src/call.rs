@@ -6,10 +6,15 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::Result;
 
@@ -103,6 +108,77 @@ impl std::fmt::Display for Call {
     }
 }
 
+/// Makes all calls at once: each is started without waiting for those before. Returns the time from the first start to
+/// the last end, and the answer of each with the time of its own.
+///
+/// # Errors
+///
+/// If one cannot be started or did not succeed.
+pub fn at_once(calls: &[Call]) -> Result<(Duration, Vec<Answer>)> {
+    let mut running = Vec::with_capacity(calls.len());
+    let start = Instant::now();
+    for call in calls {
+        running.push(Running::start(call).map_err(|err| call.failed(&err))?);
+        note_ends(&mut running, false)?;
+    }
+    while running.iter().any(|running| running.end.is_none()) {
+        note_ends(&mut running, true)?;
+    }
+    let elapsed = start.elapsed();
+    let answers = running.into_iter().zip(calls).map(|(running, call)| running.answer(call));
+    Ok((elapsed, answers.collect::<Result<_>>()?))
+}
+
+/// A call that has been started. What it prints waits in the pipe, which holds far more than a plugin says.
+struct Running {
+    child: Child,
+    /// Readable once the process has ended.
+    process: OwnedFd,
+    start: Instant,
+    end: Option<(Duration, ExitStatus, Duration)>,
+}
+
+impl Running {
+    fn start(call: &Call) -> io::Result<Running> {
+        let mut command = call.command();
+        command.stdout(Stdio::piped());
+        let start = Instant::now();
+        let mut child = command.spawn()?;
+        call.feed(&mut child)?;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        Ok(Running { child, process, start, end: None })
+    }
+
+    fn answer(mut self, call: &Call) -> Result<Answer> {
+        let (elapsed, status, cpu) = self.end.ok_or("it has not ended")?;
+        let mut reply = Vec::new();
+        if let Some(output) = &mut self.child.stdout {
+            output.read_to_end(&mut reply).map_err(|err| call.failed(&err))?;
+        }
+        call.must_have_succeeded(status, &reply)?;
+        Ok(Answer { elapsed, cpu, reply })
+    }
+}
+
+/// Notes which have ended; if it shall wait, until at least one has.
+fn note_ends(running: &mut [Running], wait_for_one: bool) -> io::Result<()> {
+    let mut alive: Vec<_> = running.iter_mut().filter(|running| running.end.is_none()).collect();
+    let mut waiting: Vec<_> =
+        alive.iter().map(|running| PollFd::new(&running.process, PollFlags::IN)).collect();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let deadline = if wait_for_one { None } else { Some(&at_once) };
+    match poll(&mut waiting, deadline) {
+        Err(Errno::INTR) => return Ok(()),
+        result => result?,
+    };
+    let ended: Vec<_> = waiting.iter().map(|fd| !fd.revents().is_empty()).collect();
+    for running in alive.iter_mut().zip(ended).filter_map(|(running, ended)| ended.then_some(running)) {
+        let (status, cpu) = wait(&running.child)?;
+        running.end = Some((running.start.elapsed(), status, cpu));
+    }
+    Ok(())
+}
+
 /// Waits for the process and tells what it has used. `std` has no `wait4`.
 fn wait(child: &Child) -> io::Result<(ExitStatus, Duration)> {
     let mut status = 0;
@@ -170,6 +246,24 @@ mod tests {
             error.contains("/bin/sh") && error.contains("ADD") && error.contains("\"code\": 7"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn calls_at_once_overlap_and_keep_their_answers_apart() {
+        let calls: Vec<_> = (0..5).map(|number| shell(&format!("sleep 0.1; echo {number}"))).collect();
+        let (elapsed, answers) = at_once(&calls).unwrap();
+        let replies: Vec<_> =
+            answers.iter().map(|answer| String::from_utf8_lossy(&answer.reply).into_owned()).collect();
+        assert_eq!(replies, ["0\n", "1\n", "2\n", "3\n", "4\n"]);
+        let sum: Duration = answers.iter().map(|answer| answer.elapsed).sum();
+        assert!(answers.iter().all(|answer| answer.elapsed >= Duration::from_millis(100)), "{answers:?}");
+        assert!(elapsed < sum, "{elapsed:?} for {sum:?}");
+    }
+
+    #[test]
+    fn one_of_many_that_fails_is_an_error() {
+        let error = at_once(&[shell("exit 0"), shell("echo no; exit 3")]).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("no"), "{error}");
     }
 
     #[test]

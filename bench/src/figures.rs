@@ -12,19 +12,25 @@ pub struct Figures {
     pub elapsed: Sorted<Duration>,
     /// CPU times of all runs.
     pub cpu: Sorted<Duration>,
-    /// Of the run with the median peak memory.
-    pub footprint: Footprint,
+    /// Where calls were made at once: the wall-clock time of each.
+    pub each: Option<Sorted<Duration>>,
+    /// Where a run is one process: of the run with the median peak memory.
+    pub footprint: Option<Footprint>,
 }
 
-/// One kind of figure: a row of the table.
+/// One kind of figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// The quickest call: what is left when nothing else disturbs.
+    /// The quickest run: what is left when nothing else disturbs.
     Best,
-    /// Half of the calls took no longer.
+    /// Half of the runs took no longer.
     Median,
-    /// 95 of 100 calls took no longer.
+    /// 95 of 100 runs took no longer.
     P95,
+    /// Of calls at once, half took no longer.
+    EachMedian,
+    /// Of calls at once, 99 of 100 took no longer.
+    EachP99,
     /// User and system time, the median.
     Cpu,
     /// Peak resident memory of the largest process.
@@ -38,24 +44,14 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// In the order of the table.
-    pub const ALL: [Measure; 8] = [
-        Measure::Best,
-        Measure::Median,
-        Measure::P95,
-        Measure::Cpu,
-        Measure::Memory,
-        Measure::Private,
-        Measure::Processes,
-        Measure::Threads,
-    ];
-
-    /// As in the table.
+    /// As in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Measure::Best => "time, best",
             Measure::Median => "time, median",
             Measure::P95 => "time, p95",
+            Measure::EachMedian => "each, median",
+            Measure::EachP99 => "each, p99",
             Measure::Cpu => "CPU time",
             Measure::Memory => "peak memory",
             Measure::Private => "private memory",
@@ -64,29 +60,45 @@ impl Measure {
         }
     }
 
-    /// The figure itself: microseconds, bytes, or a number.
-    pub fn of(self, figures: &Figures) -> f64 {
+    /// The figure itself, if there is one: microseconds, bytes, or a number.
+    pub fn of(self, figures: &Figures) -> Option<f64> {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
-        match self {
+        let footprint = figures.footprint;
+        Some(match self {
             Measure::Best => micros(figures.elapsed.percentile(0)),
             Measure::Median => micros(figures.elapsed.median()),
             Measure::P95 => micros(figures.elapsed.percentile(95)),
+            Measure::EachMedian => micros(figures.each.as_ref()?.median()),
+            Measure::EachP99 => micros(figures.each.as_ref()?.percentile(99)),
             Measure::Cpu => micros(figures.cpu.median()),
-            Measure::Memory => figures.footprint.memory as f64,
-            Measure::Private => figures.footprint.private as f64,
-            Measure::Processes => figures.footprint.processes as f64,
-            Measure::Threads => figures.footprint.threads as f64,
-        }
+            Measure::Memory => footprint?.memory as f64,
+            Measure::Private => footprint?.private as f64,
+            Measure::Processes => footprint?.processes as f64,
+            Measure::Threads => footprint?.threads as f64,
+        })
     }
 
-    /// The figure with its unit.
-    pub fn show(self, value: f64) -> String {
+    /// The figure with its unit, or a dash.
+    pub fn show(self, figures: &Figures) -> String {
+        self.of(figures).map_or_else(|| "–".to_owned(), |value| self.write(value))
+    }
+
+    fn write(self, value: f64) -> String {
         match self {
-            Measure::Best | Measure::Median | Measure::P95 | Measure::Cpu => time(value),
             Measure::Memory | Measure::Private => bytes(value),
             Measure::Processes | Measure::Threads => format!("{value:.0}"),
+            _ => time(value),
         }
     }
+}
+
+/// The median of the time, and in brackets the best and the 95th of a hundred: `608 µs (567–748)`.
+pub(crate) fn spread(figures: &Figures) -> String {
+    let [best, median, p95] = [Measure::Best, Measure::Median, Measure::P95]
+        .map(|measure| measure.of(figures).map(time).unwrap_or_default());
+    let number = |text: &str, unit: &str| text.strip_suffix(unit).unwrap_or(text).to_owned();
+    let unit = if median.ends_with(" ms") { " ms" } else { " µs" };
+    format!("{median} ({}–{})", number(&best, unit), number(&p95, unit))
 }
 
 /// Microseconds, as such or in milliseconds.
@@ -113,21 +125,29 @@ pub(crate) mod tests {
     /// Figures in which all times are `micros`.
     pub(crate) fn constant(micros: u64, memory: u64) -> Figures {
         let times = || Sorted::new(vec![Duration::from_micros(micros); 3]).unwrap();
-        Figures {
-            elapsed: times(),
-            cpu: times(),
-            footprint: Footprint { memory, private: memory, processes: 1, threads: 0 },
-        }
+        let footprint = Footprint { memory, private: memory, processes: 1, threads: 0 };
+        Figures { elapsed: times(), cpu: times(), each: None, footprint: Some(footprint) }
     }
 
     #[test]
     fn figures_are_written_in_the_unit_that_fits() {
-        assert_eq!(Measure::Median.show(372.4), "372 µs");
-        assert_eq!(Measure::P95.show(9_999.0), "9999 µs");
-        assert_eq!(Measure::Cpu.show(12_345.0), "12.3 ms");
-        assert_eq!(Measure::Memory.show(512.0 * 1024.0), "512 KiB");
-        assert_eq!(Measure::Memory.show(4.25 * 1024.0 * 1024.0), "4.2 MiB");
-        assert_eq!(Measure::Threads.show(6.0), "6");
+        assert_eq!(Measure::Median.write(372.4), "372 µs");
+        assert_eq!(Measure::P95.write(9_999.0), "9999 µs");
+        assert_eq!(Measure::Cpu.write(12_345.0), "12.3 ms");
+        assert_eq!(Measure::Memory.write(512.0 * 1024.0), "512 KiB");
+        assert_eq!(Measure::Memory.write(4.25 * 1024.0 * 1024.0), "4.2 MiB");
+        assert_eq!(Measure::Threads.write(6.0), "6");
+    }
+
+    #[test]
+    fn a_spread_names_its_unit_once_where_there_is_one() {
+        let figures = |micros: [u64; 3]| {
+            let elapsed = Sorted::new(micros.map(Duration::from_micros).to_vec()).unwrap();
+            Figures { elapsed, ..constant(1, 1) }
+        };
+        assert_eq!(spread(&figures([500, 510, 700])), "510 µs (500–700)");
+        assert_eq!(spread(&figures([12_000, 12_340, 15_000])), "12.3 ms (12.0–15.0)");
+        assert_eq!(spread(&figures([9_000, 12_340, 15_000])), "12.3 ms (9000 µs–15.0)");
     }
 
     #[test]
@@ -139,12 +159,32 @@ pub(crate) mod tests {
 
     #[test]
     fn every_measure_reads_its_own_figure() {
+        let times = |end| Sorted::new((1..=end).map(Duration::from_micros).collect()).unwrap();
         let figures = Figures {
-            elapsed: Sorted::new((1..=100).map(Duration::from_micros).collect()).unwrap(),
+            elapsed: times(100),
             cpu: Sorted::new(vec![Duration::from_micros(7)]).unwrap(),
-            footprint: Footprint { memory: 4096, private: 1024, processes: 2, threads: 5 },
+            each: Some(times(1000)),
+            footprint: Some(Footprint { memory: 4096, private: 1024, processes: 2, threads: 5 }),
         };
-        let seen = Measure::ALL.map(|measure| measure.of(&figures).round());
-        assert_eq!(seen, [1.0, 50.0, 95.0, 7.0, 4096.0, 1024.0, 2.0, 5.0]);
+        for (measure, expected) in [
+            (Measure::Best, 1.0),
+            (Measure::Median, 50.0),
+            (Measure::P95, 95.0),
+            (Measure::EachMedian, 500.0),
+            (Measure::EachP99, 990.0),
+            (Measure::Cpu, 7.0),
+            (Measure::Memory, 4096.0),
+            (Measure::Private, 1024.0),
+            (Measure::Processes, 2.0),
+            (Measure::Threads, 5.0),
+        ] {
+            assert_eq!(measure.of(&figures).unwrap().round(), expected, "{measure:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_a_dash() {
+        assert_eq!(Measure::EachP99.show(&constant(1, 1)), "–");
+        assert_eq!(Measure::Memory.show(&Figures { footprint: None, ..constant(1, 1) }), "–");
     }
 }

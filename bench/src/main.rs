@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bench::Result;
-use bench::case::Subject;
+use bench::case::{Group, Subject};
 use bench::figures::{Figures, Measure};
 use bench::measure::measure;
 use bench::options::{Options, Wish, help};
-use bench::report::{Described, Linked, Results, Setting, document, machine, table, targets};
+use bench::report::{Described, Linked, Results, Setting, document, machine, tables, targets};
 use bench::sandbox::Sandbox;
 
 const TARGET_MISSED: u8 = 1;
@@ -23,7 +23,7 @@ const NOT_MEASURED: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let options = match Options::parse(arguments.clone(), default_floor()) {
+    let options = match Options::parse(arguments.clone(), default_programs()) {
         Ok(Wish::Run(options)) => options,
         Ok(Wish::Help) => return done(say(&help())),
         Err(sentence) => {
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
 fn run(options: &Options, arguments: &[OsString]) -> Result<bool> {
     let subjects = [
         Subject::Floor(options.floor.clone()),
-        Subject::Plugins(options.ours.clone()),
-        Subject::Plugins(options.other.clone()),
+        Subject::Ours { directory: options.ours.clone(), runtime: options.runtime.clone() },
+        Subject::Other(options.other.clone()),
     ];
     let setting = setting(options, arguments, &subjects)?;
     let floor = &setting.subjects[0];
@@ -53,19 +53,24 @@ fn run(options: &Options, arguments: &[OsString]) -> Result<bool> {
     // Opened before the sandbox covers /run, where it may lie; what it holds is kept until there is something better.
     let document_file = options.write.as_ref().map(|path| open(path)).transpose()?;
 
-    let container = Sandbox::enter()?.container("bench")?;
+    let sandbox = Sandbox::enter()?;
     let mut results = Results::new();
-    for case in &options.cases {
-        complain(&format!("{}: {} calls each", case.name, options.runs));
-        let figures = measure(case, &subjects, &container, options.runs)?;
-        if is_busy(&figures[0]) {
+    for group in Group::ALL {
+        let cases: Vec<_> = options.cases.iter().copied().filter(|case| case.group == group).collect();
+        let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+        if cases.is_empty() {
+            continue;
+        }
+        complain(&format!("{}: {} times each", names.join(", "), group.rounds(options.runs)));
+        let figures = measure(&cases, &subjects, &sandbox, options.runs)?;
+        if figures.iter().any(|[floor, ..]| is_busy(floor)) {
             complain("the machine was busy with something else: do not trust these figures");
         }
-        results.push((case, figures));
+        results.extend(cases.into_iter().zip(figures));
     }
 
     let (promises, verdicts) = targets(&results);
-    say(&format!("{}.\n\n{}\n{promises}", machine(), table(&results)))?;
+    say(&format!("{}.\n\n{}{promises}", machine(), tables(&results)))?;
     if let Some(mut file) = document_file {
         file.set_len(0)?;
         file.write_all(document(&setting, &machine(), &results).as_bytes())?;
@@ -84,7 +89,7 @@ fn setting(options: &Options, arguments: &[OsString], subjects: &[Subject; 3]) -
         arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         runs: options.runs,
         subjects: [
-            Described::new("floor", "one request to the kernel", floor, first)?,
+            Described::new("floor", "as few requests to the kernel as the job needs", floor, first)?,
             Described::new("ours", &named(&options.names[0], &options.ours), ours, first)?,
             Described::new("other", &named(&options.names[1], &options.other), other, first)?,
         ],
@@ -93,7 +98,8 @@ fn setting(options: &Options, arguments: &[OsString], subjects: &[Subject; 3]) -
 
 /// Whether the floor, which does the same each time, took very different times.
 fn is_busy(floor: &Figures) -> bool {
-    Measure::P95.of(floor) > 2.0 * Measure::Best.of(floor)
+    let both = Measure::P95.of(floor).zip(Measure::Best.of(floor));
+    both.is_some_and(|(p95, best)| p95 > 2.0 * best)
 }
 
 fn open(path: &Path) -> Result<fs::File> {
@@ -101,10 +107,10 @@ fn open(path: &Path) -> Result<fs::File> {
     opened.map_err(|err| format!("--write {}: {err}", path.display()).into())
 }
 
-/// `target/static/floor`, where this program is `target/release/bench`.
-fn default_floor() -> Option<PathBuf> {
+/// `target/static`, where this program is `target/release/bench`.
+fn default_programs() -> Option<PathBuf> {
     let own = env::current_exe().ok()?;
-    Some(own.parent()?.parent()?.join("static/floor"))
+    Some(own.parent()?.parent()?.join("static"))
 }
 
 fn done(result: Result<()>) -> ExitCode {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 
 use crate::Result;
-use crate::case::{Case, Subject};
+use crate::case::{Case, Scene, Subject};
 use crate::figures::Figures;
-use crate::sandbox::Container;
+use crate::sandbox::Sandbox;
+use crate::stage::{Sample, Stage};
 use crate::stats::Sorted;
-use crate::trace::{Footprint, watched};
+use crate::trace::Footprint;
 
 /// Every order of three, one after the other.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1], [2, 0, 1], [1, 0, 2]];
@@ -21,36 +22,75 @@ const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1], [2,
 /// How often a call is watched for what it needs besides time, which hardly varies.
 const WATCHED: usize = 5;
 
-/// Measures the floor, ours and the other, in this order, each `runs` times after a warm-up.
+/// Measures the `cases` of one group, each with the floor, ours and the other, in this order, `runs` times after a
+/// warm-up. Returns the figures of each case.
+///
+/// # Errors
+///
+/// If a call fails.
 pub fn measure(
-    case: &Case,
+    cases: &[&'static Case],
     subjects: &[Subject; 3],
-    container: &Container,
+    sandbox: &Sandbox,
     runs: usize,
-) -> Result<[Figures; 3]> {
-    for subject in subjects {
+) -> Result<Vec<[Figures; 3]>> {
+    for (case, subject) in cases.iter().flat_map(|case| subjects.iter().map(move |subject| (case, subject))) {
         case.before.iter().chain([&case.timed]).try_for_each(|step| read_anew(&subject.program(step)))?;
     }
-    let warm_up = (runs / 10).clamp(1, 20);
-    let mut samples: [Samples; 3] = Default::default();
-    for (round, order) in (0..warm_up + runs).zip(ORDERS.iter().cycle()) {
-        for &index in order {
-            let subject = &subjects[index];
-            let answer = subject.prepare(case, container)?.timed()?;
-            subject.verify(case, container, &answer.reply)?;
-            if round >= warm_up {
-                samples[index].elapsed.push(answer.elapsed);
-                samples[index].cpu.push(answer.cpu);
+    let mut stages = Stages::set(cases, subjects, sandbox)?;
+    let rounds = cases.first().map_or(runs, |case| case.group.rounds(runs));
+    let warm_up = (rounds / 10).clamp(1, 20);
+    let mut samples: Vec<[Samples; 3]> = cases.iter().map(|_| Default::default()).collect();
+    for (round, order) in (0..warm_up + rounds).zip(ORDERS.iter().cycle()) {
+        for (case, samples) in cases.iter().zip(&mut samples) {
+            for &index in order {
+                let sample = stages.of(case)[index].time(case)?;
+                if round >= warm_up {
+                    samples[index].take(sample);
+                }
             }
         }
     }
-    let [floor, ours, other] = samples;
-    let [on_the_floor, us, them] = subjects;
-    Ok([
-        floor.figures(footprint(case, on_the_floor, container)?)?,
-        ours.figures(footprint(case, us, container)?)?,
-        other.figures(footprint(case, them, container)?)?,
-    ])
+    stages.0.iter_mut().flat_map(|(_, stages)| stages).for_each(Stage::dismiss);
+    let mut results = Vec::new();
+    for (case, [floor, ours, other]) in cases.iter().zip(samples) {
+        let [on_the_floor, us, them] = stages.of(case);
+        results.push([
+            floor.figures(footprint(case, on_the_floor)?)?,
+            ours.figures(footprint(case, us)?)?,
+            other.figures(footprint(case, them)?)?,
+        ]);
+    }
+    Ok(results)
+}
+
+/// A host of its own for each scene and subject. They stay until the end of the group, for the kernel takes a namespace
+/// apart in the background.
+struct Stages<'a>(Vec<(Scene, [Stage<'a>; 3])>);
+
+impl<'a> Stages<'a> {
+    fn set(cases: &[&Case], subjects: &'a [Subject; 3], sandbox: &Sandbox) -> Result<Stages<'a>> {
+        let mut stages: Vec<(Scene, [Stage<'a>; 3])> = Vec::new();
+        for case in cases {
+            if stages.iter().any(|(scene, _)| *scene == case.scene) {
+                continue;
+            }
+            let here: Vec<_> = cases.iter().copied().filter(|other| other.scene == case.scene).collect();
+            let [floor, ours, other] = subjects;
+            let set = |subject: &'a Subject| {
+                let name = format!("{}-{}", case.name, subject.name());
+                Stage::set(subject, &here, sandbox, &name)
+            };
+            stages.push((case.scene, [set(floor)?, set(ours)?, set(other)?]));
+        }
+        Ok(Stages(stages))
+    }
+
+    #[expect(clippy::expect_used, reason = "a stage is set for the scene of every case")]
+    fn of(&mut self, case: &Case) -> &mut [Stage<'a>; 3] {
+        let found = self.0.iter_mut().find(|(scene, _)| *scene == case.scene);
+        found.map(|(_, stages)| stages).expect("no stage is set for this case")
+    }
 }
 
 /// Has the kernel forget what it holds of a file, so that the first call in the warm-up reads it from disk.
@@ -71,23 +111,31 @@ fn read_anew(program: &Path) -> Result<()> {
 struct Samples {
     elapsed: Vec<Duration>,
     cpu: Vec<Duration>,
+    each: Vec<Duration>,
 }
 
 impl Samples {
-    fn figures(self, footprint: Footprint) -> Result<Figures> {
+    fn take(&mut self, sample: Sample) {
+        self.elapsed.push(sample.elapsed);
+        self.cpu.push(sample.cpu);
+        self.each.extend(sample.each);
+    }
+
+    fn figures(self, footprint: Option<Footprint>) -> Result<Figures> {
         let elapsed = Sorted::new(self.elapsed).ok_or("nothing was measured")?;
         let cpu = Sorted::new(self.cpu).ok_or("nothing was measured")?;
-        Ok(Figures { elapsed, cpu, footprint })
+        Ok(Figures { elapsed, cpu, each: Sorted::new(self.each), footprint })
     }
 }
 
-fn footprint(case: &Case, subject: &Subject, container: &Container) -> Result<Footprint> {
+fn footprint(case: &Case, stage: &mut Stage<'_>) -> Result<Option<Footprint>> {
     let mut seen = Vec::with_capacity(WATCHED);
     for _ in 0..WATCHED {
-        seen.push(watched(&subject.prepare(case, container)?)?);
+        let Some(footprint) = stage.watch(case)? else { return Ok(None) };
+        seen.push(footprint);
     }
     seen.sort_unstable_by_key(|footprint| footprint.memory);
-    Ok(seen[WATCHED / 2])
+    Ok(Some(seen[WATCHED / 2]))
 }
 
 #[cfg(test)]

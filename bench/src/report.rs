@@ -6,39 +6,101 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::case::{Case, Subject};
-use crate::figures::{Figures, Measure, bytes, times};
+use crate::case::{Case, Group, Subject};
+use crate::figures::{Figures, Measure, bytes, spread, times};
 use crate::target::{Verdict, judge};
 
 /// All that was measured: for each case the floor's figures, ours, and the other's.
 pub type Results = Vec<(&'static Case, [Figures; 3])>;
 
-/// The table of all figures.
-pub fn table(results: &Results) -> String {
+/// The tables of all figures.
+pub fn tables(results: &Results) -> String {
+    let tables = [("Time", times_table(results)), ("CPU time", cpu(results)), ("Memory", memory(results))];
+    let mut text: String =
+        tables.into_iter().map(|(title, table)| format!("### {title}\n\n{table}\n")).collect();
+    if let Some(each) = each(results) {
+        text += &format!("### Each of those at once\n\n{each}\n");
+    }
+    text
+}
+
+fn times_table(results: &Results) -> String {
+    compared(results, |figures| figures.each_ref().map(spread), Measure::Median)
+}
+
+fn cpu(results: &Results) -> String {
+    compared(results, |figures| figures.each_ref().map(|of| Measure::Cpu.show(of)), Measure::Cpu)
+}
+
+/// A row for each case: how the figures of the three read, and how one measure of them compares.
+fn compared(results: &Results, shown: impl Fn(&[Figures; 3]) -> [String; 3], measure: Measure) -> String {
+    let mut rows = vec![["case", "floor", "ours", "other", "ours / floor", "other / ours"].map(String::from)];
+    for (case, figures) in results {
+        let [floor, ours, other] = figures;
+        let [on_the_floor, us, them] = shown(figures);
+        let ratios = [ratio(measure, ours, floor), ratio(measure, other, ours)];
+        let [of_floor, of_ours] = ratios;
+        rows.push([case.name.to_owned(), on_the_floor, us, them, of_floor, of_ours]);
+    }
+    markdown(&rows, 1)
+}
+
+fn memory(results: &Results) -> String {
+    let columns =
+        ["case", "floor", "ours", "other", "other / ours", "private", "", "processes", "", "threads", ""];
+    let mut rows = vec![columns.map(String::from)];
+    for (case, [floor, ours, other]) in results {
+        if [floor, ours, other].iter().all(|of| of.footprint.is_none()) {
+            continue;
+        }
+        let both = |measure: Measure| [measure.show(ours), measure.show(other)];
+        let ([private, theirs], [started, starts], [threads, others]) =
+            (both(Measure::Private), both(Measure::Processes), both(Measure::Threads));
+        let peak = |of| Measure::Memory.show(of);
+        let less = ratio(Measure::Memory, other, ours);
+        let name = case.name.to_owned();
+        rows.push([
+            name,
+            peak(floor),
+            peak(ours),
+            peak(other),
+            less,
+            private,
+            theirs,
+            started,
+            starts,
+            threads,
+            others,
+        ]);
+    }
+    markdown(&rows, 1)
+}
+
+/// None if nothing was called at once.
+fn each(results: &Results) -> Option<String> {
     let mut rows =
         vec![["case", "", "floor", "ours", "other", "ours / floor", "other / ours"].map(String::from)];
-    for (case, figures) in results {
-        for measure in Measure::ALL {
-            let name = if measure == Measure::ALL[0] { case.name } else { "" };
-            let [floor, ours, other] = figures.each_ref().map(|of| measure.of(of));
-            let ratio = |one, other| times(one, other).unwrap_or_else(|| "–".to_owned());
-            rows.push([
-                name.to_owned(),
-                measure.name().to_owned(),
-                measure.show(floor),
-                measure.show(ours),
-                measure.show(other),
-                ratio(ours, floor),
-                ratio(other, ours),
-            ]);
+    for (case, [floor, ours, other]) in results.iter().filter(|(_, figures)| figures[0].each.is_some()) {
+        for measure in [Measure::EachMedian, Measure::EachP99] {
+            let [on_the_floor, us, them] = [floor, ours, other].map(|of| measure.show(of));
+            let ratios = [ratio(measure, ours, floor), ratio(measure, other, ours)];
+            let [of_floor, of_ours] = ratios;
+            let names = [case.name, measure.name()].map(str::to_owned);
+            let [case, measure] = names;
+            rows.push([case, measure, on_the_floor, us, them, of_floor, of_ours]);
         }
     }
-    markdown(&rows, 2)
+    (rows.len() > 1).then(|| markdown(&rows, 2))
+}
+
+fn ratio(measure: Measure, one: &Figures, other: &Figures) -> String {
+    let both = measure.of(one).zip(measure.of(other));
+    both.and_then(|(one, other)| times(one, other)).unwrap_or_else(|| "–".to_owned())
 }
 
 /// The table of the targets for what was measured. Empty if there are none.
 pub fn targets(results: &Results) -> (String, Vec<Verdict>) {
-    let verdicts: Vec<_> = results.iter().flat_map(|(case, figures)| judge(case.name, figures)).collect();
+    let verdicts = judge(results);
     if verdicts.is_empty() {
         return (String::new(), verdicts);
     }
@@ -139,7 +201,9 @@ pub fn document(setting: &Setting, machine: &str, results: &Results) -> String {
     }));
     let command = setting.arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ");
     let (targets, _) = targets(results);
-    let targets = if targets.is_empty() { targets } else { format!("\n## Targets\n\n{targets}") };
+    let targets = if targets.is_empty() { targets } else { format!("## Targets\n\n{targets}\n") };
+    let cases = results.iter().map(|(case, _)| [case.name.to_owned(), case.about.to_owned()]);
+    let cases: Vec<_> = [["case", "is"].map(String::from)].into_iter().chain(cases).collect();
     format!(
         "\
 # Benchmarks
@@ -147,30 +211,35 @@ pub fn document(setting: &Setting, machine: &str, results: &Results) -> String {
 This file is written by the last of these lines; the others build what it starts.
 
 ```sh
-tools/build-static && tools/build-static floor
+tools/build-static && tools/build-static floor && tools/build-static runtime
 mkdir -p target/plugins && target/static/ferrocni install target/plugins
 cargo run --release -p bench -- {command}
 ```
 
 Each call is made as a runtime makes it: a new process, its parameters in the environment, its configuration on standard
 input. The time runs from just before the process is started until its output has been read to the end and it is gone.
-The three take turns, in changing order, {runs} times after a warm-up, in one run of one program, and each finds the
-container as new. Their files were read from disk before, as on a node that has started, not just built. The *floor* is a
-static program that makes the kernel do the same and nothing else: it reads no configuration and prints nothing.
+The three take turns, in changing order, {runs} times after a warm-up ({share} times where a run is a hundred calls), in
+one run of one program, each on a host of its own: a network namespace, and a folder in memory for what it keeps.
+Their files were read from disk before, as on a node that has started, not just built. The *floor* is a static program
+that makes the kernel do the same with the fewest requests and nothing else: it reads no configuration, chooses no address
+and prints nothing. In the cases *embedded*, ours and the floor are each a process that stays, and the time is taken in it.
 
 {subjects}
 {machine}.
 
-## Results
+{targets}## Results
 
-{table}
-CPU time is user and system time, the median. Peak memory is the most that was resident in the largest process; nearly all
-of it is the program's file, which the kernel maps in large pieces and all processes share. Private memory is what the
-process had to itself in the end. Further threads are those beyond the first of each process.
-{targets}",
+{cases}
+{tables}Times are medians, in brackets the best and the 95th of a hundred. CPU time is user and system time of all processes
+that were started, the median. Memory is the most that was resident in the largest process; nearly all of ours is the
+program's file, which the kernel maps in large pieces and all processes share. Private memory is what the process had to
+itself in the end, processes are those started, threads those beyond the first of each: in each case ours, then the other's.
+",
         runs = setting.runs,
+        share = Group::Burst.rounds(setting.runs),
         subjects = markdown(&subjects, 2),
-        table = table(results),
+        cases = markdown(&cases, 2),
+        tables = tables(results),
     )
 }
 
@@ -229,8 +298,11 @@ fn markdown<const N: usize>(rows: &[[String; N]], words: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::CASES;
+    use std::time::Duration;
+
+    use crate::cases::CASES;
     use crate::figures::tests::constant;
+    use crate::stats::Sorted;
 
     fn results() -> Results {
         vec![(&CASES[0], [constant(400, 512 << 10), constant(500, 1 << 20), constant(2_000, 8 << 20)])]
@@ -251,20 +323,38 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_figure() {
+    fn the_tables_have_a_row_for_each_case() {
         let expected = "\
-| case    |                 |   floor |    ours |   other | ours / floor | other / ours |
-|---------|-----------------|--------:|--------:|--------:|-------------:|-------------:|
-| version | time, best      |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
-|         | time, median    |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
-|         | time, p95       |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
-|         | CPU time        |  400 µs |  500 µs | 2000 µs |        1.25× |        4.00× |
-|         | peak memory     | 512 KiB | 1.0 MiB | 8.0 MiB |        2.00× |        8.00× |
-|         | private memory  | 512 KiB | 1.0 MiB | 8.0 MiB |        2.00× |        8.00× |
-|         | processes       |       1 |       1 |       1 |        1.00× |        1.00× |
-|         | further threads |       0 |       0 |       0 |            – |            – |
+### Time
+
+| case    |            floor |             ours |               other | ours / floor | other / ours |
+|---------|-----------------:|-----------------:|--------------------:|-------------:|-------------:|
+| version | 400 µs (400–400) | 500 µs (500–500) | 2000 µs (2000–2000) |        1.25× |        4.00× |
+
+### CPU time
+
+| case    |  floor |   ours |   other | ours / floor | other / ours |
+|---------|-------:|-------:|--------:|-------------:|-------------:|
+| version | 400 µs | 500 µs | 2000 µs |        1.25× |        4.00× |
+
+### Memory
+
+| case    |   floor |    ours |   other | other / ours | private |         | processes |     | threads |     |
+|---------|--------:|--------:|--------:|-------------:|--------:|--------:|----------:|----:|--------:|----:|
+| version | 512 KiB | 1.0 MiB | 8.0 MiB |        8.00× | 1.0 MiB | 8.0 MiB |         1 |   1 |       0 |   0 |
+
 ";
-        assert_eq!(table(&results()), expected);
+        assert_eq!(tables(&results()), expected);
+    }
+
+    #[test]
+    fn what_was_called_at_once_has_a_table_of_its_own() {
+        let mut results = results();
+        for figures in &mut results[0].1 {
+            figures.each = Sorted::new(vec![Duration::from_millis(20)]);
+        }
+        let tables = tables(&results);
+        assert!(tables.contains("| version | each, p99    | 20.0 ms | 20.0 ms | 20.0 ms |"), "{tables}");
     }
 
     #[test]
@@ -285,18 +375,18 @@ mod tests {
             "\nMeasured on something.\n",
             "200 times after a warm-up",
             "\n## Targets\n\n| target ",
-            &table(&results()),
+            &tables(&results()),
         ] {
             assert!(document.contains(part), "{part:?} is missing in:\n{document}");
         }
-        assert!(document.ends_with("|\n") && !document.contains("\n\n\n"), "{document}");
+        assert!(!document.contains("\n\n\n"), "{document}");
     }
 
     #[test]
     fn a_case_without_targets_needs_no_table_of_them() {
         let check = CASES.iter().find(|case| case.name == "loopback-check").unwrap();
         let results = vec![(check, [constant(1, 1), constant(1, 1), constant(1, 1)])];
-        assert!(!document(&setting(), "Measured", &results).contains("Targets"));
+        assert!(!document(&setting(), "Measured", &results).contains("## Targets"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// A plugin that insists on what a runtime must give it, and has the floor do the work.
+/// A loopback that insists on what a runtime must give it, and has the floor do the work.
 const PLUGIN: &str = r#"#!/bin/sh
 set -eu
 config=$(/bin/cat)
@@ -34,16 +34,48 @@ test -e "$CNI_NETNS"
 test -x "$CNI_PATH/loopback"
 test -n "$CNI_CONTAINERID"
 test -z "${HOME-}"
-FLOOR $job
+@FLOOR $job
 echo "$reply"
 "#;
 
-/// A directory with a `loopback` made from `script`.
+/// A bridge and a host-local of the same kind, as one script. The first container makes what all share.
+const BRIDGE: &str = r#"#!/bin/sh
+set -eu
+config=$(/bin/cat)
+state=${config#*\"dataDir\":\"}
+state=${state%%\"*}
+test -d "$state"
+case $config in *'"ipMasq":true'*) masquerade=-masquerade ;; *) masquerade= ;; esac
+case $0$CNI_COMMAND$config in
+*GC*'"cni.dev/valid-attachments":[{"containerID":"'*'0000","ifname":"eth0"}]'*) exec @FLOOR collect ;;
+*ADD*prevResult*) exit 65 ;;
+*host-localADD*) job=reserve ;;
+*bridgeADD*)
+    job=attach$masquerade
+    case $CNI_CONTAINERID in
+    *0000)
+        @FLOOR bridge
+        test -z "$masquerade" || @FLOOR masquerade ;;
+    esac ;;
+*host-localCHECK*prevResult*) job=look-up ;;
+*bridgeCHECK*prevResult*) job=look ;;
+*host-localDEL*) job=release ;;
+*bridgeDEL*) job=detach$masquerade ;;
+*) exit 66 ;;
+esac
+test "$CNI_IFNAME" = eth0
+FLOOR_STATE=$state @FLOOR $job
+case $CNI_COMMAND in ADD) echo '{"cniVersion":"1.0.0","dns":{}}' ;; esac
+"#;
+
+/// A directory with a `loopback` made from `script`, and the others.
 fn plugins(script: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("loopback");
-    fs::write(&file, script.replace("FLOOR", env!("CARGO_BIN_EXE_floor"))).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, script) in [("loopback", script), ("bridge", BRIDGE), ("host-local", BRIDGE)] {
+        let file = directory.path().join(name);
+        fs::write(&file, script.replace("@FLOOR", env!("CARGO_BIN_EXE_floor"))).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     directory
 }
 
@@ -71,43 +103,97 @@ fn skipped(test: &str) -> bool {
     skip
 }
 
-/// The cells of the row `measure` in the part of the table that is about `case`.
-fn row(table: &str, case: &str, measure: &str) -> Vec<String> {
+/// The cells of the row about `case` in the table under the heading `title`.
+fn row(tables: &str, title: &str, case: &str) -> Vec<String> {
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
-    let mut of_case =
-        table.lines().map(cells).skip_while(|cells| cells.get(1).is_none_or(|cell| cell != case));
-    of_case.find(|cells| cells.get(2).is_some_and(|cell| cell == measure)).unwrap_or_else(|| {
-        panic!("no row {measure} for {case} in:\n{table}");
-    })
+    let heading = format!("### {title}");
+    let mut below = tables.lines().skip_while(|line| *line != heading).map(cells);
+    let found = below.find(|cells| cells.get(1).is_some_and(|cell| cell == case));
+    found.unwrap_or_else(|| panic!("no row for {case} under {title} in:\n{tables}"))
 }
 
+const TIMED: [&str; 5] = ["bridge", "masquerade-del", "host-local-10", "burst", "gc"];
+
 #[test]
-fn every_case_is_measured_and_written_down() {
-    if skipped("every_case_is_measured_and_written_down") {
+fn every_call_is_measured_and_written_down() {
+    if skipped("every_call_is_measured_and_written_down") {
         return;
     }
     let (ours, other) = (plugins(PLUGIN), plugins(PLUGIN));
     let document = ours.path().join("benchmarks.md");
-    let output = bench(&ours, &other, &["--write", document.to_str().unwrap()]);
+    let mut more = vec!["--write", document.to_str().unwrap(), "version", "loopback"];
+    more.extend(TIMED);
+    let output = bench(&ours, &other, &more);
     assert!(output.status.success(), "{}", text(&output.stderr));
 
-    let table = text(&output.stdout);
-    for case in ["version", "loopback-add", "loopback-check", "loopback-del"] {
-        for measure in
-            ["time, best", "time, median", "time, p95", "CPU time", "peak memory", "private memory"]
-        {
-            let cells = row(table, case, measure);
-            assert!(cells[3..6].iter().all(|cell| !cell.starts_with('0')), "{cells:?}");
+    let tables = text(&output.stdout);
+    let loopback = ["version", "loopback-add", "loopback-check", "loopback-del"];
+    let address = ["host-local-10-add", "host-local-10-check", "host-local-10-del"];
+    let bridge = ["bridge-add", "bridge-check", "bridge-del", "masquerade-del"];
+    for case in [&loopback[..], &address, &bridge, &["burst-add", "gc-100"]].concat() {
+        for title in ["Time", "CPU time"] {
+            let cells = row(tables, title, case);
+            assert!(
+                cells[2..5].iter().all(|cell| cell.starts_with(|c: char| c.is_ascii_digit())),
+                "{cells:?}"
+            );
         }
-        // The floor is one process. The script starts `cat`, and the floor to do the work.
-        let started = if case == "version" { 2 } else { 3 };
-        assert_eq!(row(table, case, "processes")[3..5], ["1".to_owned(), started.to_string()]);
-        assert_eq!(row(table, case, "further threads")[3..6], ["0", "0", "0"]);
     }
+    for case in [&loopback[..], &address, &bridge].concat() {
+        // The script starts `cat`, and the floor to do the work.
+        let started = if case == "version" { "2" } else { "3" };
+        let cells = row(tables, "Memory", case);
+        assert_eq!(cells[8..12], [started, started, "0", "0"].map(str::to_owned), "{case}");
+    }
+    assert_eq!(row(tables, "Each of those at once", "burst-add")[2], "each, median");
+
     let document = fs::read_to_string(document).unwrap();
-    let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).collect();
+    let rows: Vec<_> = tables.lines().filter(|line| line.starts_with('|')).collect();
     assert!(rows.iter().all(|row| document.contains(row)), "{document}");
     assert!(document.contains("--runs 3 --ours"), "{document}");
+}
+
+/// With the floor in the place of the runtime, for both speak alike but for the names of the jobs.
+#[test]
+fn a_program_that_stays_is_told_what_to_do() {
+    if skipped("a_program_that_stays_is_told_what_to_do") {
+        return;
+    }
+    let (ours, other) = (plugins(PLUGIN), plugins(PLUGIN));
+    let runtime = ours.path().join("runtime");
+    let script = r#"#!/bin/sh
+set -eu
+case $1 in '{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge",'*'}]}') ;; *) exit 64 ;; esac
+while read -r command id netns; do
+    case $command in ADD) job=attach ;; CHECK) job=look ;; DEL) job=detach ;; esac
+    CNI_CONTAINERID=$id CNI_NETNS=$netns @FLOOR $job
+    echo done 1000000 2000000
+done
+"#;
+    fs::write(&runtime, script.replace("@FLOOR", env!("CARGO_BIN_EXE_floor"))).unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = bench(&ours, &other, &["--runtime", runtime.to_str().unwrap(), "embedded"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for case in ["embedded-add", "embedded-check", "embedded-del"] {
+        assert_eq!(row(text(&output.stdout), "Time", case)[3], "1000 µs (1000–1000)");
+        assert_eq!(row(text(&output.stdout), "CPU time", case)[3], "2000 µs");
+    }
+}
+
+#[test]
+fn a_plugin_that_has_not_done_what_it_says_is_found_out() {
+    if skipped("a_plugin_that_has_not_done_what_it_says_is_found_out") {
+        return;
+    }
+    let (good, idle) = (plugins(PLUGIN), plugins(PLUGIN));
+    let reply = r#"{"cniVersion":"1.0.0","dns":{}}"#;
+    fs::write(idle.path().join("bridge"), format!("#!/bin/sh\necho '{reply}'\n")).unwrap();
+    for (case, complaint) in [("bridge-add", "no interface that is up"), ("burst", "no interface that is up")]
+    {
+        let output = bench(&idle, &good, &[case]);
+        assert_eq!(output.status.code(), Some(3), "{case}");
+        assert!(text(&output.stderr).contains(complaint), "{}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -119,10 +205,10 @@ fn peak_memory_is_the_plugins_own() {
         "#!/bin/sh\n/usr/bin/head -c 33554432 /dev/zero | /usr/bin/tail -c 33554432 >/dev/null\necho {}\n";
     let output = bench(&plugins(hungry), &plugins(PLUGIN), &["version"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let memory = row(text(&output.stdout), "version", "peak memory");
-    let mebibytes = memory[4].strip_suffix(" MiB").and_then(|number| number.parse::<f64>().ok());
+    let memory = row(text(&output.stdout), "Memory", "version");
+    let mebibytes = memory[3].strip_suffix(" MiB").and_then(|number| number.parse::<f64>().ok());
     assert!(mebibytes.is_some_and(|peak| (32.0..64.0).contains(&peak)), "{memory:?}");
-    assert!(memory[5].ends_with("KiB") || memory[5].starts_with(['1', '2', '3', '4']), "{memory:?}");
+    assert!(memory[7].ends_with("KiB") || memory[7].starts_with(['1', '2', '3', '4']), "{memory:?}");
 }
 
 #[test]
@@ -146,7 +232,7 @@ fn a_plugin_that_fails_is_not_measured() {
     for (script, complaint) in [
         ("#!/bin/sh\necho '{\"code\": 7}'\nexit 1\n", "\"code\": 7"),
         ("#!/bin/sh\necho '{}'\n", "lo is not up"),
-        ("#!/bin/sh\nFLOOR loopback-up\n", "no JSON object"),
+        ("#!/bin/sh\n@FLOOR loopback-up\n", "no JSON object"),
     ] {
         let output = bench(&plugins(script), &good, &["loopback-add"]);
         assert_eq!(output.status.code(), Some(3));
@@ -162,7 +248,7 @@ fn a_document_outlives_a_run_that_fails() {
     let bad = plugins("#!/bin/sh\nexit 1\n");
     let document = bad.path().join("benchmarks.md");
     fs::write(&document, "what was known before").unwrap();
-    let output = bench(&bad, &bad, &["--write", document.to_str().unwrap()]);
+    let output = bench(&bad, &bad, &["--write", document.to_str().unwrap(), "loopback"]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(fs::read_to_string(document).unwrap(), "what was known before");
 }
@@ -184,7 +270,7 @@ fn wrong_usage_is_a_sentence_and_status_2() {
 #[test]
 fn a_directory_without_the_plugin_is_named() {
     let nothing = tempfile::tempdir().unwrap();
-    let output = bench(&nothing, &nothing, &[]);
+    let output = bench(&nothing, &nothing, &["loopback"]);
     assert_eq!(output.status.code(), Some(3));
     let missing = nothing.path().join("loopback");
     assert!(text(&output.stderr).contains(missing.to_str().unwrap()), "{}", text(&output.stderr));

@@ -1,32 +1,40 @@
-//! The least that a call can cost: a process that makes the one request to the kernel that the job needs, and ends.
+//! The least that a call can cost: a process that makes the requests to the kernel that the job needs, and ends.
 //!
 //! It is no plugin. It reads no configuration, checks nothing and says nothing, so that what a plugin takes beyond it
 //! is the plugin's own. `tools/build-static floor` builds it in the way in which the plugins are shipped.
+//!
+//! With `serve` it does not end, but takes one job after the other from standard input: what the kernel needs without
+//! the start of a process.
 
+use std::env;
 use std::error::Error;
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::process::ExitCode;
 
-use bench::rtnl::Rtnl;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use bench::floor::{JOBS, Place, perform};
+use bench::resident::serve;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let job = std::env::args_os().nth(1).unwrap_or_default();
-    match job.to_str() {
-        Some("empty") => Ok(()),
-        Some("loopback-up") => Ok(inside()?.set_loopback(true)?),
-        Some("loopback-down") => Ok(inside()?.set_loopback(false)?),
-        Some("loopback-get") => {
-            let up = inside()?.loopback_is_up()?;
-            if up { Ok(()) } else { Err("the loopback interface is down".into()) }
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            complain(&*err);
+            ExitCode::FAILURE
         }
-        _ => Err("usage: floor empty|loopback-up|loopback-down|loopback-get".into()),
     }
 }
 
-/// A socket in the container's namespace, which this process enters for good.
-fn inside() -> Result<Rtnl, Box<dyn Error>> {
-    let namespace = File::open(std::env::var_os("CNI_NETNS").ok_or("CNI_NETNS is not set")?)?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    Ok(Rtnl::open()?)
+fn run() -> Result<()> {
+    let job = env::args().nth(1).unwrap_or_default();
+    match job.as_str() {
+        "serve" => serve(|job, id, netns| perform(job, &Place::new(id, netns.as_ref())?.returning()?)),
+        job if JOBS.contains(&job) => perform(job, &Place::from_environment()?),
+        _ => Err(format!("usage: floor serve|{}", JOBS.join("|")).into()),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "this is the program itself")]
+fn complain(err: &dyn Error) {
+    eprintln!("floor: {err}");
 }
