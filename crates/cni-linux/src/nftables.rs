@@ -31,6 +31,7 @@
 
 mod apply;
 mod element;
+mod expression;
 mod rule;
 mod ruleset;
 mod value;
@@ -44,7 +45,7 @@ use crate::netlink::nft;
 
 pub use apply::ListedRule;
 pub use element::Element;
-pub use rule::{Field, Rule};
+pub use rule::{Field, Rule, State};
 pub use ruleset::{Addition, Removal, Ruleset};
 pub use value::{Type, Value, Verdict};
 

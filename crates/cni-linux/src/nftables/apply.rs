@@ -12,7 +12,7 @@ use super::ruleset::{Addition, Entry, Removal, Ruleset, rule_body};
 use super::value::comment;
 use super::{
     Chain, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_RULE_USERDATA, NFTA_SET_ELEM_LIST_ELEMENTS, Set,
-    rule,
+    expression,
 };
 use crate::error::{Errno, Error, Result};
 use crate::netlink::batch::{Message, Refused};
@@ -241,7 +241,7 @@ fn read_rule(body: &[u8]) -> Option<ListedRule> {
             NFTA_RULE_HANDLE => listed.handle = value.try_into().ok().map(u64::from_be_bytes)?,
             NFTA_RULE_USERDATA => listed.comment = comment(value).or(listed.comment),
             NFTA_RULE_EXPRESSIONS => {
-                let (comment, target) = rule::read(value);
+                let (comment, target) = expression::read(value);
                 (listed.comment, listed.target) = (listed.comment.or(comment), target);
             }
             _ => {}

@@ -3,58 +3,13 @@
 //! Each part is written as the expressions that `nft(8)` writes for it, so that `nft list ruleset` prints it in its own
 //! syntax, and can read that again.
 
-use super::value::{NFTA_DATA_VERDICT, Type, Value, Verdict, inner, value};
-use super::{Family, NFTA_LIST_ELEM};
+use std::net::IpAddr;
+
+use super::Family;
+use super::expression::{self, compare, load, mask};
+use super::value::{Type, Value, Verdict};
 use crate::error::{Errno, Error, Result};
 use crate::netlink::encode::Body;
-use crate::netlink::wire::{attributes, string};
-
-/// `include/uapi/linux/netfilter/nf_tables.h`: attributes of a rule's expressions.
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_META_DREG: u16 = 1;
-const NFTA_META_KEY: u16 = 2;
-const NFTA_PAYLOAD_DREG: u16 = 1;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFTA_PAYLOAD_LEN: u16 = 4;
-const NFTA_CMP_SREG: u16 = 1;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-const NFTA_BITWISE_SREG: u16 = 1;
-const NFTA_BITWISE_DREG: u16 = 2;
-const NFTA_BITWISE_LEN: u16 = 3;
-const NFTA_BITWISE_MASK: u16 = 4;
-const NFTA_BITWISE_XOR: u16 = 5;
-const NFTA_LOOKUP_SET: u16 = 1;
-const NFTA_LOOKUP_SREG: u16 = 2;
-const NFTA_LOOKUP_DREG: u16 = 3;
-const NFTA_LOOKUP_FLAGS: u16 = 5;
-const NFTA_IMMEDIATE_DREG: u16 = 1;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_FIB_DREG: u16 = 1;
-const NFTA_FIB_RESULT: u16 = 2;
-const NFTA_FIB_FLAGS: u16 = 3;
-const NFTA_NAT_TYPE: u16 = 1;
-const NFTA_NAT_FAMILY: u16 = 2;
-const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
-const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
-const NFTA_COUNTER_BYTES: u16 = 1;
-const NFTA_COUNTER_PACKETS: u16 = 2;
-/// Of `nft_compat`, by which iptables keeps its own kind of conditions.
-const NFTA_MATCH_NAME: u16 = 1;
-const NFTA_MATCH_INFO: u16 = 3;
-
-const NFT_LOOKUP_F_INV: u32 = 1;
-const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
-const NFTA_FIB_F_DADDR: u32 = 2;
-/// `RTN_LOCAL`, `include/uapi/linux/rtnetlink.h`.
-const RTN_LOCAL: u32 = 2;
-const NFT_NAT_DNAT: u32 = 1;
-
-/// Registers: one takes a verdict, the others are counted in words of four octets from `NFT_REG32_00`.
-const VERDICT: u32 = 0;
-const FIRST: u32 = 8;
 
 /// What of a packet is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +31,8 @@ pub enum Field {
     Ip6Destination,
     /// TCP, UDP and so on (`meta l4proto`).
     Protocol,
+    /// Of whatever protocol has ports (`th sport`).
+    SourcePort,
     /// Of whatever protocol has ports (`th dport`).
     DestinationPort,
     /// `meta mark`
@@ -83,7 +40,7 @@ pub enum Field {
 }
 
 /// Where a field is found.
-enum Source {
+pub(super) enum Source {
     /// `enum nft_meta_keys`
     Meta(u32),
     /// `enum nft_payload_bases`, and where from there.
@@ -91,7 +48,7 @@ enum Source {
 }
 
 impl Field {
-    fn source(self) -> Source {
+    pub(super) fn source(self) -> Source {
         let (link, network, transport) = (0, 1, 2);
         match self {
             Field::Mark => Source::Meta(3),
@@ -103,18 +60,19 @@ impl Field {
             Field::Ip4Destination => Source::Payload { base: network, offset: 16 },
             Field::Ip6Source => Source::Payload { base: network, offset: 8 },
             Field::Ip6Destination => Source::Payload { base: network, offset: 24 },
+            Field::SourcePort => Source::Payload { base: transport, offset: 0 },
             Field::DestinationPort => Source::Payload { base: transport, offset: 2 },
         }
     }
 
-    fn of(self) -> Type {
+    pub(super) fn of(self) -> Type {
         match self {
             Field::Iifname | Field::Oifname => Type::Ifname,
             Field::EtherSource => Type::EtherAddr,
             Field::Ip4Source | Field::Ip4Destination => Type::Ipv4Addr,
             Field::Ip6Source | Field::Ip6Destination => Type::Ipv6Addr,
             Field::Protocol => Type::InetProto,
-            Field::DestinationPort => Type::InetService,
+            Field::SourcePort | Field::DestinationPort => Type::InetService,
             Field::Mark => Type::Mark,
         }
     }
@@ -126,6 +84,35 @@ impl Field {
             Field::Ip4Source | Field::Ip4Destination => Some(Family::Ip),
             Field::Ip6Source | Field::Ip6Destination => Some(Family::Ip6),
             _ => None,
+        }
+    }
+}
+
+/// What connection tracking thinks of a packet (`ct state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It belongs to no flow and can begin none.
+    Invalid,
+    /// Of a flow that went both ways.
+    Established,
+    /// Of a flow that belongs to another one, such as an error message.
+    Related,
+    /// The first of a flow.
+    New,
+    /// It was not to be tracked.
+    Untracked,
+}
+
+impl State {
+    /// `NF_CT_STATE_BIT`, `include/uapi/linux/netfilter/nf_conntrack_common.h`.
+    fn bit(self) -> u32 {
+        match self {
+            State::Invalid => 1,
+            State::Established => 2,
+            State::Related => 4,
+            State::New => 8,
+            State::Untracked => 64,
         }
     }
 }
@@ -142,9 +129,16 @@ pub struct Rule {
 enum Part {
     Compare { field: Field, value: Value, equal: bool },
     Lookup { fields: Vec<Field>, set: String, found: bool },
-    LocalDestination,
+    Local { by_source: bool, equal: bool },
+    State(u32),
+    Redirected,
+    MarkBits { bits: u32, equal: bool },
+    AddMarkBits(u32),
     Counter,
     Masquerade,
+    Reject,
+    Snat(IpAddr),
+    Dnat(IpAddr, Option<u16>),
     Verdict(Verdict),
     VerdictMap { fields: Vec<Field>, map: String },
     DnatMap { family: Family, fields: Vec<Field>, map: String },
@@ -178,7 +172,42 @@ impl Rule {
 
     /// The packet is for an address of this host (`fib daddr type local`).
     pub fn is_for_this_host(self) -> Rule {
-        self.with(Part::LocalDestination)
+        self.with(Part::Local { by_source: false, equal: true })
+    }
+
+    /// The packet is for no address of this host (`fib daddr type != local`).
+    pub fn is_not_for_this_host(self) -> Rule {
+        self.with(Part::Local { by_source: false, equal: false })
+    }
+
+    /// The packet is from an address of this host (`fib saddr type local`).
+    pub fn is_from_this_host(self) -> Rule {
+        self.with(Part::Local { by_source: true, equal: true })
+    }
+
+    /// Connection tracking thinks one of these of the packet (`ct state established,related`).
+    pub fn has_state(self, states: &[State]) -> Rule {
+        self.with(Part::State(states.iter().fold(0, |bits, state| bits | state.bit())))
+    }
+
+    /// The packet is of a flow that was sent to another address or port than it asked for (`ct status dnat`).
+    pub fn is_redirected(self) -> Rule {
+        self.with(Part::Redirected)
+    }
+
+    /// The mark has all of these bits, whatever the others are (`meta mark & 0x2000 == 0x2000`).
+    pub fn has_mark(self, bits: u32) -> Rule {
+        self.with(Part::MarkBits { bits, equal: true })
+    }
+
+    /// The mark lacks one of these bits (`meta mark & 0x2000 != 0x2000`).
+    pub fn lacks_mark(self, bits: u32) -> Rule {
+        self.with(Part::MarkBits { bits, equal: false })
+    }
+
+    /// Adds these bits to the mark (`meta mark set meta mark | 0x2000`).
+    pub fn add_mark(self, bits: u32) -> Rule {
+        self.with(Part::AddMarkBits(bits))
     }
 
     /// Counts packets and octets (`counter`).
@@ -189,6 +218,23 @@ impl Rule {
     /// Sends the packet from an address of the link that it goes out by (`masquerade`).
     pub fn masquerade(self) -> Rule {
         self.with(Part::Masquerade)
+    }
+
+    /// Throws the packet away, and tells the sender that nobody listens at the port (`reject`). Not in bridge tables, and not
+    /// in chains of `nat`.
+    pub fn reject(self) -> Rule {
+        self.with(Part::Reject)
+    }
+
+    /// Sends the packet from this address (`snat ip to`).
+    pub fn snat(self, address: IpAddr) -> Rule {
+        self.with(Part::Snat(address))
+    }
+
+    /// Sends the packet to this address, and this port if there is one (`dnat ip to`). For a port the rule has to say which
+    /// [protocol](Field::Protocol) it is about.
+    pub fn dnat(self, address: IpAddr, port: impl Into<Option<u16>>) -> Rule {
+        self.with(Part::Dnat(address, port.into()))
     }
 
     /// Does this with the packet (`drop`, `jump …`).
@@ -231,8 +277,7 @@ impl Rule {
                 match known {
                     Some(known) if known == wanted => {}
                     None if wanted != Family::Bridge => {
-                        meta(list, 15, FIRST);
-                        compare(list, true, &[wanted.number()]);
+                        expression::family(list, wanted);
                         known = Some(wanted);
                     }
                     _ => {
@@ -244,7 +289,7 @@ impl Rule {
                     }
                 }
             }
-            part.write(list)?;
+            part.write(family, list)?;
         }
         Ok(())
     }
@@ -257,11 +302,12 @@ impl Part {
             Part::Lookup { fields, .. } | Part::VerdictMap { fields, .. } | Part::DnatMap { fields, .. } => {
                 fields
             }
-            Part::LocalDestination | Part::Counter | Part::Masquerade | Part::Verdict(_) => &[],
+            _ => &[],
         }
     }
 
-    fn write(&self, list: &mut Body) -> Result<()> {
+    /// The expressions of the part, in a table of this family.
+    fn write(&self, family: Family, list: &mut Body) -> Result<()> {
         match self {
             Part::Compare { field, value, equal } => {
                 let Some((first, last)) = value.bounds(field.of()) else {
@@ -277,129 +323,30 @@ impl Part {
             }
             Part::Lookup { fields, set, found } => {
                 load(list, fields);
-                lookup(list, set, None, !found);
+                expression::look_up(list, set, *found);
             }
-            Part::LocalDestination => {
-                expression(list, "fib", |fib| {
-                    fib.be32(NFTA_FIB_DREG, FIRST);
-                    fib.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-                    fib.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
-                });
-                compare(list, true, &RTN_LOCAL.to_ne_bytes());
-            }
-            Part::Counter => expression(list, "counter", |counter| {
-                counter.bytes(NFTA_COUNTER_BYTES, &[0; 8]).bytes(NFTA_COUNTER_PACKETS, &[0; 8]);
-            }),
-            Part::Masquerade => expression(list, "masq", |_no_attributes| {}),
-            Part::Verdict(verdict) => expression(list, "immediate", |immediate| {
-                immediate.be32(NFTA_IMMEDIATE_DREG, VERDICT);
-                immediate.nest(NFTA_IMMEDIATE_DATA, |data| verdict.write(data));
-            }),
+            Part::Local { by_source, equal } => expression::local(list, *by_source, *equal),
+            Part::State(bits) => expression::state(list, *bits),
+            Part::Redirected => expression::redirected(list),
+            Part::MarkBits { bits, equal } => expression::mark_bits(list, *bits, *equal),
+            Part::AddMarkBits(bits) => expression::add_mark_bits(list, *bits),
+            Part::Counter => expression::counter(list),
+            Part::Masquerade => expression::masquerade(list),
+            Part::Reject => expression::reject(list, family),
+            Part::Snat(address) => expression::snat(list, *address),
+            Part::Dnat(address, port) => expression::dnat(list, *address, *port),
+            Part::Verdict(verdict) => expression::verdict(list, verdict),
             Part::VerdictMap { fields, map } => {
                 load(list, fields);
-                lookup(list, map, Some(VERDICT), false);
+                expression::look_up_verdict(list, map);
             }
             Part::DnatMap { family, fields, map } => {
                 load(list, fields);
-                lookup(list, map, Some(FIRST), false);
-                let address = if *family == Family::Ip { Type::Ipv4Addr } else { Type::Ipv6Addr };
-                expression(list, "nat", |nat| {
-                    nat.be32(NFTA_NAT_TYPE, NFT_NAT_DNAT);
-                    nat.be32(NFTA_NAT_FAMILY, family.number().into());
-                    nat.be32(NFTA_NAT_REG_ADDR_MIN, FIRST);
-                    nat.be32(NFTA_NAT_REG_PROTO_MIN, FIRST + words(address));
-                });
+                expression::dnat_by_map(list, *family, map);
             }
         }
         Ok(())
     }
-}
-
-/// Loads fields to registers, one after the other.
-fn load(list: &mut Body, fields: &[Field]) {
-    let mut register = FIRST;
-    for field in fields {
-        match field.source() {
-            Source::Meta(key) => meta(list, key, register),
-            Source::Payload { base, offset } => expression(list, "payload", |payload| {
-                payload.be32(NFTA_PAYLOAD_DREG, register);
-                payload.be32(NFTA_PAYLOAD_BASE, base);
-                payload.be32(NFTA_PAYLOAD_OFFSET, offset);
-                // No type is longer than sixteen octets.
-                payload.be32(NFTA_PAYLOAD_LEN, u32::try_from(field.of().length()).unwrap_or(u32::MAX));
-            }),
-        }
-        register += words(field.of());
-    }
-}
-
-fn words(of: Type) -> u32 {
-    u32::try_from(of.padded() / 4).unwrap_or(u32::MAX)
-}
-
-fn meta(list: &mut Body, key: u32, register: u32) {
-    expression(list, "meta", |meta| {
-        meta.be32(NFTA_META_KEY, key).be32(NFTA_META_DREG, register);
-    });
-}
-
-fn compare(list: &mut Body, equal: bool, bytes: &[u8]) {
-    expression(list, "cmp", |cmp| {
-        cmp.be32(NFTA_CMP_SREG, FIRST).be32(NFTA_CMP_OP, u32::from(!equal));
-        value(cmp, NFTA_CMP_DATA, bytes);
-    });
-}
-
-/// Clears the bits in which the first and the last address of a network differ.
-fn mask(list: &mut Body, first: &[u8], last: &[u8]) {
-    let mask: Vec<u8> = first.iter().zip(last).map(|(first, last)| !(first ^ last)).collect();
-    expression(list, "bitwise", |bitwise| {
-        bitwise.be32(NFTA_BITWISE_SREG, FIRST).be32(NFTA_BITWISE_DREG, FIRST);
-        bitwise.be32(NFTA_BITWISE_LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
-        value(bitwise, NFTA_BITWISE_MASK, &mask);
-        value(bitwise, NFTA_BITWISE_XOR, &vec![0; mask.len()]);
-    });
-}
-
-fn lookup(list: &mut Body, set: &str, to: Option<u32>, invert: bool) {
-    expression(list, "lookup", |lookup| {
-        lookup.text(NFTA_LOOKUP_SET, set).be32(NFTA_LOOKUP_SREG, FIRST);
-        if let Some(register) = to {
-            lookup.be32(NFTA_LOOKUP_DREG, register);
-        }
-        if invert {
-            lookup.be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-        }
-    });
-}
-
-fn expression(list: &mut Body, name: &str, fill: impl FnOnce(&mut Body)) {
-    list.nest(NFTA_LIST_ELEM, |expression| {
-        expression.text(NFTA_EXPR_NAME, name).nest(NFTA_EXPR_DATA, fill);
-    });
-}
-
-/// Reads of a rule's expressions what tells whose it is: the comment that iptables gave it
-/// (`struct xt_comment_info`), and where it jumps or goes to.
-pub(super) fn read(expressions: &[u8]) -> (Option<String>, Option<String>) {
-    let (mut comment, mut target) = (None, None);
-    for (_, expression) in attributes(expressions) {
-        let name = inner(expression, NFTA_EXPR_NAME).map(string);
-        let Some(data) = inner(expression, NFTA_EXPR_DATA) else { continue };
-        match name.as_deref() {
-            Some("match") if inner(data, NFTA_MATCH_NAME).map(string).as_deref() == Some("comment") => {
-                comment = inner(data, NFTA_MATCH_INFO).map(string);
-            }
-            Some("immediate") => {
-                let data = inner(data, NFTA_IMMEDIATE_DATA).and_then(|data| inner(data, NFTA_DATA_VERDICT));
-                if let Some(Verdict::Jump(chain) | Verdict::Goto(chain)) = data.and_then(Verdict::read) {
-                    target = Some(chain);
-                }
-            }
-            _ => {}
-        }
-    }
-    (comment, target)
 }
 
 #[cfg(test)]

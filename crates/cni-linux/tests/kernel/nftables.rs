@@ -6,8 +6,8 @@ use std::sync::Barrier;
 
 use cni_linux::iptables::{Iptables, Protocol, Transaction};
 use cni_linux::nftables::{
-    Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, Table, Type, Value,
-    Verdict,
+    Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, State, Table, Type,
+    Value, Verdict,
 };
 use cni_linux::testing::{Sandbox, Snapshot, Test, fail_at, kernel, record, tests};
 use cni_linux::{Errno, Mac, Netns, Result, Undo};
@@ -163,21 +163,85 @@ fn everything() -> Ruleset {
         .rules(&dstnat, [Rule::new().is_for_this_host().dnat_map(Family::Ip, &service, "ports")])
 }
 
+/// What port mapping and firewalls say besides.
+fn more() -> Ruleset {
+    let table = Table::new(Family::Inet, "more");
+    let ports =
+        Set::map(table, "ports", &[Type::InetProto, Type::InetService], &[Type::Ipv4Addr, Type::InetService]);
+    let service = [Type::Ipv6Addr, Type::InetProto, Type::InetService];
+    let ports6 = Set::map(table, "ports6", &service, &[Type::Ipv6Addr, Type::InetService]);
+    let mapping =
+        Element::new([Value::Protocol(132), Value::Port(8080)]).maps_to([ip("10.1.0.2"), Value::Port(80)]);
+    let key = Element::new([ip("2001:db8::1"), Value::Protocol(17), Value::Port(53)]);
+    let forward = Chain::base(table, "forward", Kind::Filter, Hook::Forward, 0);
+    let filtered = [
+        Rule::new().has_state(&[State::Established, State::Related]).verdict(Verdict::Accept),
+        Rule::new().has_state(&[State::Invalid]).verdict(Verdict::Drop),
+        Rule::new().has_state(&[State::New, State::Untracked]).is_redirected().verdict(Verdict::Accept),
+        Rule::new().has_mark(0x2000).verdict(Verdict::Return),
+        Rule::new()
+            .lacks_mark(0x2000)
+            .is(Field::Iifname, "br0")
+            .is_not(Field::Oifname, "br0")
+            .add_mark(0x2000),
+        Rule::new().is(Field::SourcePort, Value::Port(53)).verdict(Verdict::Accept),
+        Rule::new()
+            .is(Field::Protocol, Value::Protocol(6))
+            .is(Field::DestinationPort, Value::Port(80))
+            .verdict(Verdict::Accept),
+        Rule::new().is_from_this_host().is_not_for_this_host().counter(),
+        Rule::new().reject().comment("nobody else"),
+    ];
+    let prerouting = Chain::base(table, "prerouting", Kind::Nat, Hook::Prerouting, -100);
+    let udp = || Rule::new().is(Field::Protocol, Value::Protocol(17));
+    let (wildcard, six) = (
+        [Field::Protocol, Field::DestinationPort],
+        [Field::Ip6Destination, Field::Protocol, Field::DestinationPort],
+    );
+    let redirected = [
+        Rule::new().is_for_this_host().dnat_map(Family::Ip, &wildcard, "ports"),
+        Rule::new().is_for_this_host().dnat_map(Family::Ip6, &six, "ports6"),
+        udp().dnat("10.1.0.2".parse().unwrap(), 80),
+        udp().dnat("fd00::2".parse().unwrap(), 80),
+        Rule::new().is(Field::Ip4Destination, ip("192.0.2.9")).dnat("10.1.0.2".parse().unwrap(), None),
+    ];
+    let postrouting = Chain::base(table, "postrouting", Kind::Nat, Hook::Postrouting, 100);
+    let translated = [
+        Rule::new().is(Field::Ip4Source, net("127.0.0.0/8")).is_redirected().masquerade(),
+        Rule::new().is(Field::Oifname, "eth0").snat("10.1.0.1".parse().unwrap()),
+        Rule::new().snat("fd00::1".parse().unwrap()),
+    ];
+    let ruleset = Ruleset::new().table(&table).set(&ports).set(&ports6);
+    let ruleset =
+        ruleset.element(&ports, &mapping).element(&ports6, &key.maps_to([ip("fd00::2"), Value::Port(53)]));
+    let ruleset =
+        ruleset.chain(&forward).rules(&forward, filtered).chain(&prerouting).rules(&prerouting, redirected);
+    let ruleset = ruleset.chain(&postrouting).rules(&postrouting, translated);
+    // The words of one family alone.
+    [(Family::Ip, "four"), (Family::Ip6, "six")].into_iter().fold(ruleset, |ruleset, (family, name)| {
+        let table = Table::new(family, name);
+        let chain = Chain::new(table, "c");
+        ruleset.table(&table).chain(&chain).rules(&chain, [Rule::new().reject()])
+    })
+}
+
 /// The same, as one would write it for `nft`.
-const WRITTEN: &str = include_str!("nftables/everything.nft");
+const WRITTEN: [&str; 2] = [include_str!("nftables/everything.nft"), include_str!("nftables/more.nft")];
 
 fn nft_prints_it_and_loads_it_again(sandbox: &Sandbox) -> Result<()> {
-    let (host, by_nft, again) = (sandbox.host(), sandbox.container(), sandbox.container());
-    host.ensure_nft(&everything())?;
-    let printed = nft(host, &["list", "ruleset"], "");
-    // Compared as this version of nft prints it.
-    nft(&by_nft, &["-f", "-"], WRITTEN);
-    assert_eq!(nft(&by_nft, &["list", "ruleset"], ""), printed);
-    nft(&again, &["-f", "-"], &printed);
-    assert_eq!(nft(&again, &["list", "ruleset"], ""), printed);
-    // What nft made is for us as if we had made it.
-    by_nft.ensure_nft(&everything())?;
-    assert_eq!(nft(&by_nft, &["list", "ruleset"], ""), printed);
+    for (ruleset, written) in [everything(), more()].iter().zip(WRITTEN) {
+        let (ours, by_nft, again) = (sandbox.container(), sandbox.container(), sandbox.container());
+        ours.ensure_nft(ruleset)?;
+        let printed = nft(&ours, &["list", "ruleset"], "");
+        // Compared as this version of nft prints it.
+        nft(&by_nft, &["-f", "-"], written);
+        assert_eq!(nft(&by_nft, &["list", "ruleset"], ""), printed);
+        nft(&again, &["-f", "-"], &printed);
+        assert_eq!(nft(&again, &["list", "ruleset"], ""), printed);
+        // What nft made is for us as if we had made it.
+        by_nft.ensure_nft(ruleset)?;
+        assert_eq!(nft(&by_nft, &["list", "ruleset"], ""), printed);
+    }
     Ok(())
 }
 

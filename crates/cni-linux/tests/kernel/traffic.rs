@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cni_linux::bridge::Vlans;
 use cni_linux::nftables::{
-    Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, Table, Type, Value,
-    Verdict,
+    Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, State, Table, Type,
+    Value, Verdict,
 };
 use cni_linux::testing::{Sandbox, Test, kernel, record, tests};
 use cni_linux::{AddressSpec, LinkChange, LinkSpec, Mac, Netns, Result, RouteSpec, Undo, VethPeer};
@@ -18,6 +18,8 @@ pub(crate) fn tests() -> Vec<Test> {
         sources_are_masqueraded_and_their_own_subnet_is_not => [kernel::veth, kernel::nftables],
         multicast_is_not_masqueraded => [kernel::veth, kernel::nftables],
         spoofed_hardware_addresses_are_dropped => [kernel::veth, kernel::bridge, kernel::nftables],
+        what_is_forwarded_depends_on_the_flow => [kernel::veth, kernel::nftables],
+        a_mark_says_who_is_masqueraded => [kernel::veth, kernel::nftables],
         ports_are_mapped_by_a_map => [kernel::veth, kernel::nftables],
         isolated_ports_do_not_talk => [kernel::veth, kernel::bridge],
         a_port_talks_to_itself_by_hairpin => [kernel::veth, kernel::bridge, kernel::macvlan],
@@ -289,6 +291,88 @@ fn ports_are_mapped_by_a_map(sandbox: &Sandbox) -> Result<()> {
     server.send_to(b"hello yourself", from).unwrap();
     assert_eq!(received(&client, Duration::from_secs(10)), Some(to("192.0.2.1", 8080)));
     undo.run().unwrap();
+    Ok(())
+}
+
+/// Both families: a container, its neighbours' gateway outside, and the host's address there.
+const BOTH: [(&str, &str, &str, &str); 2] =
+    [("0.0.0.0", "10.1.0.2", "192.0.2.2", "192.0.2.1"), ("::", "fd00:1::2", "2001:db8::2", "2001:db8::1")];
+
+fn what_is_forwarded_depends_on_the_flow(sandbox: &Sandbox) -> Result<()> {
+    let host = sandbox.host();
+    let outside = outside(sandbox)?;
+    let pod = pod(sandbox, "veth1", ["10.1.0.2", "fd00:1::2"])?;
+    let table = Table::new(Family::Inet, "firewall");
+    let forward = Chain::base(table, "forward", Kind::Filter, Hook::Forward, 0);
+    let prerouting = Chain::base(table, "prerouting", Kind::Nat, Hook::Prerouting, -100);
+    let filtered = [
+        Rule::new().has_state(&[State::Established, State::Related]).verdict(Verdict::Accept),
+        Rule::new().is_redirected().verdict(Verdict::Accept),
+        Rule::new().is(Field::Oifname, "veth1").reject(),
+    ];
+    let published = || Rule::new().is(Field::Protocol, Value::Protocol(17)).is_for_this_host();
+    let redirected = BOTH.map(|(_, mine, ..)| {
+        let published = published().is(Field::DestinationPort, Value::Port(8080));
+        let six = mine.contains(':');
+        let wanted = if six { net("2001:db8::/64") } else { net("192.0.2.0/24") };
+        published.is(if six { Field::Ip6Source } else { Field::Ip4Source }, wanted).dnat(ip(mine), 80)
+    });
+    let ruleset = Ruleset::new().table(&table).chain(&forward).rules(&forward, filtered);
+    host.ensure_nft(&ruleset.chain(&prerouting).rules(&prerouting, redirected))?;
+    for (subnet, router) in [("10.1.0.0/16", "192.0.2.1"), ("fd00:1::/64", "2001:db8::1")] {
+        outside.add_route(&RouteSpec::new(net(subnet)).gateway(ip(router)))?;
+    }
+    for (wildcard, mine, far, uplink) in BOTH {
+        // From outside, by its own address: refused, and told so.
+        let server = socket(&pod, mine, 80);
+        let client = socket(&outside, wildcard, 0);
+        client.connect(to(mine, 80)).unwrap();
+        client.send(b"hello").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let refused = client.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+        must_not_come(&server);
+        // By the host's port: let through.
+        let client = socket(&outside, wildcard, 0);
+        client.send_to(b"hello", to(uplink, 8080)).unwrap();
+        let from = received(&server, Duration::from_secs(10)).expect("a packet");
+        assert_eq!(from.ip(), ip(far));
+        // What it began itself: answered.
+        let (server, client) = (socket(&outside, wildcard, 9), socket(&pod, mine, 0));
+        client.send_to(b"hello", to(far, 9)).unwrap();
+        let from = received(&server, Duration::from_secs(10)).expect("a packet");
+        server.send_to(b"hello yourself", from).unwrap();
+        assert_eq!(must_come(&client), ip(far));
+    }
+    Ok(())
+}
+
+fn a_mark_says_who_is_masqueraded(sandbox: &Sandbox) -> Result<()> {
+    let host = sandbox.host();
+    let outside = outside(sandbox)?;
+    let pod = pod(sandbox, "veth1", ["10.1.0.2", "fd00:1::2"])?;
+    let table = Table::new(Family::Inet, "marks");
+    let prerouting = Chain::base(table, "prerouting", Kind::Filter, Hook::Prerouting, -150);
+    let postrouting = Chain::base(table, "postrouting", Kind::Nat, Hook::Postrouting, 100);
+    let to_port = |port| {
+        Rule::new().is(Field::Protocol, Value::Protocol(17)).is(Field::DestinationPort, Value::Port(port))
+    };
+    let marked = [
+        to_port(7).add_mark(0x2000),
+        // One bit beside another.
+        to_port(8).add_mark(0x1).lacks_mark(0x2000).add_mark(0x2000),
+        to_port(9).add_mark(0x1),
+    ];
+    let masqueraded = [Rule::new().has_mark(0x2000).masquerade()];
+    let ruleset = Ruleset::new().table(&table).chain(&prerouting).rules(&prerouting, marked);
+    host.ensure_nft(&ruleset.chain(&postrouting).rules(&postrouting, masqueraded))?;
+    for (wildcard, mine, far, uplink) in BOTH {
+        for (port, seen) in [(7, uplink), (8, uplink), (9, mine), (10, mine)] {
+            let server = socket(&outside, wildcard, port);
+            socket(&pod, mine, 0).send_to(b"hello", to(far, port)).unwrap();
+            assert_eq!(must_come(&server), ip(seen), "port {port}");
+        }
+    }
     Ok(())
 }
 
