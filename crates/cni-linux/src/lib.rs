@@ -15,6 +15,7 @@
 //! | [`Netns::sysctl`], [`Netns::announce`], [`Netns::wait_for_link`] | kernel parameters, gratuitous ARP and its kin, and waiting without sleep |
 //! | [`traffic`] | how fast a link sends, and where what arrives is sent instead |
 //! | [`conntrack`] | flows that the kernel remembers, and forgetting them |
+//! | [`socket`] | who listens on a port |
 //! | [`nftables`] | tables, chains, rules, sets and maps, in transactions |
 //! | [`iptables`] | the same, by iptables' own programs, where that is asked for |
 //! | [`Undo`] | what to reverse when a later step fails, newest first |
@@ -59,6 +60,7 @@ pub mod route;
 pub mod rule;
 pub mod sandbox;
 mod scope;
+pub mod socket;
 mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;

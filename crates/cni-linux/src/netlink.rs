@@ -13,7 +13,7 @@ use std::fmt;
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
 };
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
@@ -82,10 +82,15 @@ pub(crate) mod ct {
     pub(crate) const DELETE: u16 = SUBSYSTEM | 2;
 }
 
+/// The one message type of `sock_diag(7)`, `include/uapi/linux/sock_diag.h`.
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
 /// What the kernel calls a request, for tests that list them.
 #[cfg(feature = "testing")]
-fn message_name(kind: u16) -> &'static str {
+fn message_name(protocol: isize, kind: u16) -> &'static str {
     match kind {
+        // Its number is that of another one elsewhere.
+        SOCK_DIAG_BY_FAMILY if protocol == NETLINK_SOCK_DIAG => "SOCK_DIAG_BY_FAMILY",
         rtm::NEWLINK => "RTM_NEWLINK",
         rtm::DELLINK => "RTM_DELLINK",
         rtm::GETLINK => "RTM_GETLINK",
@@ -164,6 +169,8 @@ impl Change {
 
 /// A netlink socket, bound for ever to the network namespace in which it was opened.
 pub(crate) struct Socket {
+    #[cfg(feature = "testing")]
+    protocol: isize,
     socket: netlink_sys::Socket,
     sequence: u32,
     outgoing: Vec<u8>,
@@ -181,13 +188,25 @@ impl Socket {
         Socket::of(NETLINK_NETFILTER)
     }
 
+    /// Opens a socket to ask about sockets, in the namespace of the calling thread (`sock_diag(7)`).
+    pub(crate) fn open_diagnostics() -> std::io::Result<Socket> {
+        Socket::of(NETLINK_SOCK_DIAG)
+    }
+
     fn of(protocol: isize) -> std::io::Result<Socket> {
         let socket = netlink_sys::Socket::new(protocol)?;
         // Old kernels lack these. They only cost good error texts and filtering, which is checked again anyway.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Socket { socket, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(BUFFER) })
+        Ok(Socket {
+            #[cfg(feature = "testing")]
+            protocol,
+            socket,
+            sequence: 0,
+            outgoing: Vec::new(),
+            incoming: Vec::with_capacity(BUFFER),
+        })
     }
 
     /// Asks the kernel to change something and waits for its answer.
@@ -195,7 +214,11 @@ impl Socket {
     /// Every change made over rtnetlink passes here; this is the fault point of the tests.
     pub(crate) fn change(&mut self, request: &Request<'_>, how: Change) -> Result<()> {
         #[cfg(feature = "testing")]
-        crate::testing::fault::change(message_name(request.kind), request.doing, request.what)?;
+        crate::testing::fault::change(
+            message_name(self.protocol, request.kind),
+            request.doing,
+            request.what,
+        )?;
         match self.exchange(request, NLM_F_ACK | how.flags(), &mut |_| ())? {
             Outcome::Complete => Ok(()),
             // The acknowledgement is lost, and with it whether the change was made.
@@ -234,7 +257,11 @@ impl Socket {
     ) -> Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             #[cfg(feature = "testing")]
-            crate::testing::fault::query(message_name(request.kind), request.doing, request.what);
+            crate::testing::fault::query(
+                message_name(self.protocol, request.kind),
+                request.doing,
+                request.what,
+            );
             let mut found = Vec::new();
             let outcome = self.exchange(request, flags, &mut |body| found.extend(read(body)))?;
             if let Outcome::Complete = outcome {

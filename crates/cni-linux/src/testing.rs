@@ -56,6 +56,7 @@ pub fn decode(datagram: &[u8]) {
         crate::bridge::read_all(body);
         crate::conntrack::read_all(body);
         crate::nftables::read_all(body);
+        crate::socket::read_all(body);
         crate::traffic::read_all(body);
         snapshot::read_all(body);
     });

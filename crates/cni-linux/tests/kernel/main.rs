@@ -22,6 +22,7 @@ mod rule;
 mod sandbox;
 mod shaping;
 mod snapshot;
+mod socket;
 mod sysctl;
 mod traffic;
 mod wait;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         sandbox::tests(),
         shaping::tests(),
         snapshot::tests(),
+        socket::tests(),
         sysctl::tests(),
         traffic::tests(),
         wait::tests(),
