@@ -3,6 +3,7 @@
 //!
 //! Everything happens in a [`Room`] of its own; this file has the order of events, [`Report`] shows them.
 
+mod picture;
 mod report;
 mod room;
 mod trace;
@@ -16,6 +17,7 @@ use cni_linux::Netns;
 use cni_spec::{AddResult, Command, NetworkConfig};
 use libcni::{Attachment, Cni, Process};
 
+use self::picture::Place;
 use self::report::{Event, Report};
 use self::room::Room;
 use self::trace::Traces;
@@ -32,7 +34,7 @@ use super::target::{self, WishArgs};
     ferrocni try\n  \
     ferrocni try /etc/cni/net.d/10-podnet.conflist --path /usr/lib/cni")]
 pub(crate) struct Try {
-    /// A network's name, or the path of its .conflist or .conf file [default: one with loopback]
+    /// A network's name, or the path of its .conflist or .conf file [default: one with bridge and host-local]
     network: Option<String>,
 
     /// Folders to search for plugins that are not in this binary, separated by ':' [env: CNI_PATH]
@@ -52,8 +54,14 @@ pub(crate) struct Try {
     json: bool,
 }
 
-/// The network that is tried if none is given.
-const BUILT_IN: &str = r#"{"cniVersion": "1.1.0", "name": "try", "plugins": [{"type": "loopback"}]}"#;
+/// The network that is tried if none is given: containers that reach each other, their host, and the world if it had one.
+const BUILT_IN: &str = r#"{
+    "cniVersion": "1.1.0", "name": "try",
+    "plugins": [{
+        "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]]}
+    }]
+}"#;
 /// The longest that a plugin may take: nobody shall wait for a broken one.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -63,10 +71,7 @@ impl Try {
             Some(network) => target::load(network, None)?,
             None => NetworkConfig::parse(BUILT_IN.as_bytes()).map_err(|e| Failure::new(e.to_string()))?,
         };
-        let ifname = match &self.network {
-            None if self.ifname.is_none() => "lo".to_owned(),
-            _ => target::ifname(self.ifname.as_deref()),
-        };
+        let ifname = target::ifname(self.ifname.as_deref());
         let wanted = self.wishes.resolve()?.attachment(String::new(), String::new(), ifname);
         let path = target::plugin_path(self.path.as_deref());
 
@@ -103,7 +108,28 @@ struct Container {
     result: Option<AddResult>,
 }
 
+/// What the host is called in reports.
+const HOST: &str = "host";
+
+/// Somebody who can send and receive.
+type Party<'a> = (&'static str, &'a Netns);
+
+/// A packet that is to be sent, and to come back.
+struct Letter<'a> {
+    from: Party<'a>,
+    to: Party<'a>,
+    address: IpAddr,
+}
+
+fn whose(name: &str) -> String {
+    if name == HOST { "the host".into() } else { format!("container {name}") }
+}
+
 impl Container {
+    fn party(&self) -> Party<'_> {
+        (self.name, &self.netns)
+    }
+
     fn new(name: &'static str, wanted: &Attachment) -> Result<Container> {
         let failed = |e: cni_linux::Error| Failure::new(e.to_string());
         let netns = Netns::temporary().map_err(failed)?;
@@ -140,7 +166,11 @@ impl<'a> Trial<'a> {
     /// The order of events. Whatever fails, the containers are detached and what is left is told.
     fn run(&mut self, report: &mut Report<'_>) -> Result<()> {
         self.cni.validate(self.net).map_err(|e| Failure::of_network(&e, self.net, None))?;
-        let worked = self.attach(report).and_then(|()| self.check(report)).and_then(|()| self.send(report));
+        let worked = self
+            .attach(report)
+            .and_then(|()| self.check(report))
+            .and_then(|()| self.picture(report))
+            .and_then(|()| self.send(report));
         let detached = self.detach(report);
         match worked.and(detached) {
             Ok(()) => self.compare(report),
@@ -187,26 +217,54 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Sends a packet to every address: to those of the loopback interface from the container itself, to the others from
-    /// the other container.
+    /// Shows what joins the containers and the host.
+    fn picture(&self, report: &mut Report<'_>) -> Result<()> {
+        let host = Place::look(HOST, &self.room.host)?;
+        let containers =
+            self.containers.iter().map(|c| Place::look(c.name, &c.netns)).collect::<Result<_>>()?;
+        report.topology(host, containers)
+    }
+
+    /// Sends a packet to every address and has it come back.
     fn send(&self, report: &mut Report<'_>) -> Result<()> {
-        let [one, two] = &self.containers[..] else { return Ok(()) };
-        let own =
-            [one, two].into_iter().flat_map(|c| c.addresses(true).into_iter().map(move |ip| (c, c, ip)));
-        let other = two.addresses(false).into_iter().map(|ip| (one, two, ip));
-        let letters: Vec<_> = own.chain(other).collect();
+        let letters = self.letters()?;
         if letters.is_empty() {
             return report.event(Event::skipped("SEND", "no addresses"));
         }
-        for (from, to, address) in letters {
-            let echo = traffic::echo(&from.netns, &to.netns, address).map_err(|e| {
-                report.failed("SEND", from.name);
-                Failure::new(format!("no packet from container {} to {address}: {e}", from.name))
-                    .at(format!("network {}, container {}", self.net.name, to.name))
+        for Letter { from, to, address } in letters {
+            let echo = traffic::echo(from.1, to.1, address).map_err(|e| {
+                report.failed("SEND", from.0);
+                Failure::new(format!("no packet from {} to {address}: {e}", whose(from.0))).at(format!(
+                    "network {}, {}",
+                    self.net.name,
+                    whose(to.0)
+                ))
             })?;
-            report.event(Event::sent(from.name, to.name, address, &echo))?;
+            report.event(Event::sent(from.0, to.0, address, &echo))?;
         }
         Ok(())
+    }
+
+    /// Who writes to whom: a container to its own loopback interface, the first to the second, and the first to the host,
+    /// which answers where it is the gateway, and back.
+    fn letters(&self) -> Result<Vec<Letter<'_>>> {
+        let [one, two] = &self.containers[..] else { return Ok(Vec::new()) };
+        let host = (HOST, &self.room.host);
+        let mut letters = Vec::new();
+        for container in [one, two] {
+            let (from, to) = (container.party(), container.party());
+            letters.extend(container.addresses(true).into_iter().map(|address| Letter { from, to, address }));
+        }
+        let to_two = two.addresses(false).into_iter();
+        letters.extend(to_two.map(|address| Letter { from: one.party(), to: two.party(), address }));
+        let place = Place::look(HOST, &self.room.host)?;
+        for ip in one.result.iter().flat_map(|result| &result.ips) {
+            if let Some(address) = ip.gateway.filter(|gateway| place.has(*gateway)) {
+                letters.push(Letter { from: one.party(), to: host, address });
+                letters.push(Letter { from: host, to: one.party(), address: ip.address.addr() });
+            }
+        }
+        Ok(letters)
     }
 
     /// Detaches all, even if one cannot be; the first failure is the one that is told.

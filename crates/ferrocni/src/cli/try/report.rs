@@ -9,6 +9,7 @@ use libcni::Added;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::picture::{self, Place};
 use super::trace::Traces;
 use super::traffic::Echo;
 use crate::cli::failure::{Failure, Result};
@@ -31,6 +32,8 @@ struct Document {
     cni_version: String,
     plugins: Vec<String>,
     steps: Vec<Event>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topology: Option<Topology>,
     /// What a network keeps for its next container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kept: Vec<String>,
@@ -54,6 +57,13 @@ pub(super) struct Event {
     said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Value>,
+}
+
+/// What joins the containers and the host.
+#[derive(Debug, Serialize)]
+struct Topology {
+    host: Place,
+    containers: Vec<Place>,
 }
 
 /// How long a verb took, and each of its plugins.
@@ -102,7 +112,11 @@ impl Event {
 
     /// A packet went there and came back.
     pub(super) fn sent(from: &'static str, to: &str, address: IpAddr, echo: &Echo) -> Event {
-        let whose = if from == to { "itself" } else { to };
+        let whose = match to {
+            _ if from == to => "itself",
+            "host" => "the host",
+            container => container,
+        };
         let said = format!("{} bytes to {whose} at {address} and back", echo.bytes);
         let timing = Some(Timing { milliseconds: Milliseconds(echo.took), plugins: Vec::new() });
         Event { timing, ..Event::said("SEND", from, &said) }
@@ -146,11 +160,23 @@ impl<'a> Report<'a> {
         let each = event.timing.as_ref().map(|t| each(&t.plugins)).unwrap_or_default();
         let Event { step, container, said, .. } = &event;
         let line = Line::styled(HEAD, format!("{step:<5}"))
-            .and(format!("  {container:<3}  {time:>9}  "))
+            .and(format!("  {container:<4}  {time:>9}  "))
             .and_styled(style, said)
             .and_styled(FAINT, each);
         self.document.steps.push(event);
         self.line(line)
+    }
+
+    /// Shows what joins the containers and the host.
+    pub(super) fn topology(&mut self, host: Place, containers: Vec<Place>) -> Result<()> {
+        let picture = picture::draw(&host, &containers);
+        if picture.is_empty() {
+            return Ok(());
+        }
+        self.document.topology = Some(Topology { host, containers });
+        self.line("")?;
+        picture.into_iter().try_for_each(|line| self.line(line))?;
+        self.line("")
     }
 
     /// Shows that a step failed; why comes at the end.

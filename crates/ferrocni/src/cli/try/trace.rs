@@ -90,7 +90,7 @@ fn network(netns: &Netns) -> Result<Vec<String>> {
 }
 
 /// The kernel gives every link an address of its own for IPv6.
-fn is_automatic(address: &Address) -> bool {
+pub(super) fn is_automatic(address: &Address) -> bool {
     matches!(address.net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
