@@ -73,7 +73,9 @@ pub(crate) fn nearest_plugin(name: &str) -> Option<&'static str> {
 /// What a plugin does, in a line.
 fn about(plugin: &str) -> &'static str {
     match plugin {
-        "bridge" => "connects containers to each other and the host by a switch, as their gateway if asked to",
+        "bridge" => {
+            "connects containers to each other and the host by a switch, as their gateway if asked to"
+        }
         "host-local" => "hands out addresses of ranges, and keeps account of them in files of this host",
         "loopback" => "brings the loopback interface up inside the container",
         "static" => "hands out the addresses that the configuration or the runtime says",
