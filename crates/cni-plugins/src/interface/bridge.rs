@@ -16,11 +16,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cni_sdk::linux::{Link, LinkChange, LinkSpec, Mac, OperState};
-use cni_sdk::steps::{self, Configuration, Dad, DnsKey, Veth, VethSpec, compare};
-use cni_sdk::{Add, AddResult, Check, Del, Error, Gc, Netns, Plugin, Result, Route, Status, Undo};
+use cni_sdk::steps::{self, Configuration, Dad, DnsKey, Veth, VethSpec, compare, forwarding, masquerade};
+use cni_sdk::{
+    Add, AddResult, Check, Code, Del, Doing, Error, Gc, Netns, Network, Plugin, Result, Route, Status, Undo,
+};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use masquerade::{Backend, Masquerade};
 use vlan_filter::{PortVlans, Trunk};
 
 /// How long a port may take until it carries packets. It takes less than a millisecond, but for a host that is overloaded.
@@ -116,11 +119,12 @@ impl Plugin for Bridge {
     const TYPE: &'static str = "bridge";
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
-        let wanted = self.wanted(cx)?;
+        let wanted = self.wanted(&cx.net)?;
+        let mac = self.requested_mac(cx)?;
         let (host, container) = (Netns::current()?, Netns::open(&cx.netns)?);
 
         let bridge = self.ensure_bridge(&host, &wanted)?;
-        let spec = VethSpec { mtu: wanted.mtu, mac: wanted.mac, bridge: Some(bridge.index) };
+        let spec = VethSpec { mtu: wanted.mtu, mac, bridge: Some(bridge.index) };
         let veth = Veth::add(cx, &host, &container, spec, undo)?;
         self.set_port(&host, &veth.host)?;
         wanted.vlans.set(&host, &veth.host)?;
@@ -145,6 +149,7 @@ impl Plugin for Bridge {
         steps::all([
             steps::veth::del(cx, &host),
             spoof_check::del(&host, &cx.net.name, &cx.id),
+            Masquerade::new(&host, &cx.net.name, &cx.id).del(),
             cx.net.ipam_del(),
         ])
     }
@@ -166,6 +171,10 @@ impl Plugin for Bridge {
             if self.has_gateway() {
                 self.check_gateway(&host, &bridge, result)?;
             }
+            if let Some(backend) = self.masquerade()? {
+                let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+                Masquerade::new(&host, &cx.net.name, &cx.id).check(backend, &addresses)?;
+            }
         }
         Ok(())
     }
@@ -175,11 +184,27 @@ impl Plugin for Bridge {
         steps::all([
             steps::veth::gc(&cx.net.name, &cx.valid, &host),
             spoof_check::gc(&host, &cx.net.name, &cx.valid),
+            masquerade::gc(&host, &cx.net.name, &cx.valid),
             cx.net.ipam_gc(),
         ])
     }
 
     fn status(&self, cx: &Status) -> Result<()> {
+        let host = Netns::current()?;
+        let wanted = self.wanted(&cx.net).code(Code::PLUGIN_NOT_AVAILABLE)?;
+        self.bridge_status(&host).code(Code::PLUGIN_NOT_AVAILABLE)?;
+        if self.mac_spoof_check {
+            spoof_check::status(&host).code(Code::PLUGIN_NOT_AVAILABLE)?;
+        }
+        if wanted.layer3 && self.has_gateway() {
+            // Whether IPv6 has to be forwarded depends on the addresses.
+            forwarding::status(&host, true, false)
+                .map_err(|e| Error::failed(format!("failed to enable forwarding: {e}")))
+                .code(Code::PLUGIN_NOT_AVAILABLE)?;
+        }
+        if let Some(backend) = wanted.masquerade {
+            masquerade::status(&host, backend)?;
+        }
         cx.net.ipam_status()
     }
 }
@@ -187,11 +212,11 @@ impl Plugin for Bridge {
 /// What the configuration comes to, once it is known to make sense.
 struct Wanted {
     layer3: bool,
-    mac: Option<Mac>,
     mtu: Option<u32>,
     vlans: PortVlans,
     /// The VLAN that the gateway is in.
     gateway_vlan: Option<u16>,
+    masquerade: Option<Backend>,
 }
 
 /// What an ADD has made so far.
@@ -213,21 +238,26 @@ impl Attachment {
 
 impl Bridge {
     /// The rules between keys.
-    fn wanted(&self, cx: &Add) -> Result<Wanted> {
-        let layer3 = !cx.net.ipam_type().is_empty();
+    fn wanted(&self, net: &Network) -> Result<Wanted> {
+        let layer3 = !net.ipam_type().is_empty();
         let vlans = self.port_vlans()?;
         if self.hairpin_mode && self.promisc_mode {
-            return Err(invalid("cannot set hairpin mode and promiscuous mode at the same time"));
+            let text = "cannot set hairpin mode and promiscuous mode at the same time";
+            return Err(Error::failed(text));
         }
         if self.disable_container_interface && layer3 {
-            return Err(invalid("cannot use IPAM when DisableContainerInterface flag is set"));
+            return Err(Error::failed("cannot use IPAM when DisableContainerInterface flag is set"));
         }
-        let mtu = match u32::try_from(self.mtu) {
-            Ok(mtu) => Some(mtu).filter(|mtu| *mtu != 0),
-            Err(_) => return Err(invalid(format!("invalid mtu {}", self.mtu))),
-        };
+        // RFC 791; the kernel judges the rest.
+        let mtu = u32::try_from(self.mtu).ok().filter(|mtu| *mtu == 0 || *mtu >= 68);
+        let mtu = mtu.ok_or_else(|| Error::failed(format!("invalid mtu {}", self.mtu)))?;
         let gateway_vlan = u16::try_from(self.vlan).ok().filter(|vlan| *vlan != 0);
-        Ok(Wanted { layer3, mac: self.requested_mac(cx)?, mtu, vlans, gateway_vlan })
+        let masquerade = self.masquerade()?.filter(|_| layer3);
+        Ok(Wanted { layer3, mtu: Some(mtu).filter(|mtu| *mtu != 0), vlans, gateway_vlan, masquerade })
+    }
+
+    fn masquerade(&self) -> Result<Option<Backend>> {
+        self.ip_masq.then(|| Backend::parse(self.ip_masq_backend.as_deref())).transpose()
     }
 
     fn port_vlans(&self) -> Result<PortVlans> {
@@ -245,15 +275,11 @@ impl Bridge {
     fn ensure_bridge(&self, host: &Netns, wanted: &Wanted) -> Result<Link> {
         let name = &self.name;
         let spec = LinkSpec::bridge(name.as_str()).mtu(wanted.mtu).mac(Mac::random()?).up();
-        let spec = if self.vlan != 0 || self.vlan_trunk.is_some() { spec.vlan_filtering(true) } else { spec };
+        let spec = if self.filters_vlans() { spec.vlan_filtering(true) } else { spec };
         let bridge = host.ensure_link(spec).map_err(|e| {
             Error::failed(format!("failed to create bridge {name:?}: could not add {name:?}: {e}"))
         })?;
-        if bridge.kind() != Some("bridge") {
-            let kind = bridge.kind().unwrap_or("device");
-            return Err(Error::failed(format!("{name:?} already exists but is not a bridge"))
-                .with_details(format!("it is a {kind}")));
-        }
+        self.refuse_other_kinds(&bridge)?;
         let promiscuous = self.promisc_mode && !bridge.is_promiscuous();
         if promiscuous || !bridge.is_up() {
             let change = LinkChange::new().up();
@@ -263,6 +289,34 @@ impl Bridge {
         }
         steps::write_unless_refused(host, &[(&format!("net/ipv6/conf/{name}/accept_ra"), "0")])?;
         Ok(bridge)
+    }
+
+    fn refuse_other_kinds(&self, link: &Link) -> Result<()> {
+        let kind = link.kind().unwrap_or("device");
+        if kind == "bridge" {
+            return Ok(());
+        }
+        let text = format!("{:?} already exists but is not a bridge", self.name);
+        Err(Error::failed(text).with_details(format!("it is a {kind}")))
+    }
+
+    fn filters_vlans(&self) -> bool {
+        self.vlan != 0 || self.vlan_trunk.is_some()
+    }
+
+    /// Whether there is a bridge, or could be. Changes nothing.
+    fn bridge_status(&self, host: &Netns) -> Result<()> {
+        let bridge = host.link_if_exists(&self.name)?;
+        if let Some(bridge) = &bridge {
+            self.refuse_other_kinds(bridge)?;
+        }
+        if bridge.is_none_or(|bridge| self.filters_vlans() && bridge.vlan_filtering().is_none()) {
+            // Whether the kernel can do it is found out by doing it, elsewhere.
+            let spec = LinkSpec::bridge(&self.name);
+            let spec = if self.filters_vlans() { spec.vlan_filtering(true) } else { spec };
+            Netns::temporary()?.ensure_link(spec)?;
+        }
+        Ok(())
     }
 
     /// What is special about the port: one request, if anything is.
@@ -309,11 +363,12 @@ impl Bridge {
             let gateways = gateways(result);
             gateways.iter().try_for_each(|gw| gateway::ensure(&at.host, &on, *gw, self.force_address))?;
             let any = |v6| gateways.iter().any(|gw| gw.addr().is_ipv6() == v6);
-            let keys = [(any(false), "net/ipv4/ip_forward"), (any(true), "net/ipv6/conf/all/forwarding")];
-            let keys: Vec<_> = keys.into_iter().filter(|(on, _)| *on).map(|(_, key)| (key, "1")).collect();
-            at.host
-                .ensure_sysctls(&keys)
+            forwarding::ensure(&at.host, any(false), any(true))
                 .map_err(|e| Error::failed(format!("failed to enable forwarding: {e}")))?;
+        }
+        if let Some(backend) = wanted.masquerade {
+            let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+            Masquerade::new(&at.host, &cx.net.name, &cx.id).add(backend, &addresses, undo)?;
         }
         let how = Configuration { dad: self.dad(), arp_notify: true };
         steps::configure(&at.container, &at.veth.container, result, how, undo)
@@ -404,8 +459,4 @@ fn first_of(net: IpNet) -> IpAddr {
         IpNet::V4(net) => std::net::Ipv4Addr::from_bits(net.network().to_bits().wrapping_add(1)).into(),
         IpNet::V6(net) => std::net::Ipv6Addr::from_bits(net.network().to_bits().wrapping_add(1)).into(),
     }
-}
-
-fn invalid(text: impl Into<String>) -> Error {
-    Error::failed(text)
 }

@@ -2,9 +2,11 @@
 
 mod check;
 mod gateway;
+mod keys;
 mod life;
 mod packets;
 mod refused;
+mod requests;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
@@ -20,10 +22,18 @@ use cni_sdk::testing::{Caller, Sandbox, Test};
 use cni_sdk::{AddResult, AttachmentId, Result};
 
 pub(crate) fn tests() -> Vec<Test> {
-    [life::tests(), gateway::tests(), check::tests(), packets::tests(), refused::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        life::tests(),
+        gateway::tests(),
+        keys::tests(),
+        check::tests(),
+        packets::tests(),
+        refused::tests(),
+        requests::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The keys of a network that has everything but the rare: a gateway of both families that the containers use.
@@ -87,6 +97,16 @@ fn two_pods(sandbox: &Sandbox, net: Net<'_>) -> Result<[(Netns, AddResult); 2]> 
     let [one, other] = [sandbox.container(), sandbox.container()];
     let (first, second) = (net.pod(2, &one).add()?, net.pod(3, &other).add()?);
     Ok([(one, first), (other, second)])
+}
+
+/// A network on which a container is already, so that what is shared is there, and the kernel has nothing left to do in its own
+/// time: check the bridge's own addresses.
+fn begun(sandbox: &Sandbox, net: Net<'_>) -> Result<()> {
+    let host = sandbox.host();
+    net.pod(99, &sandbox.container()).add()?;
+    host.wait_for_addresses("cni0", Duration::from_secs(10))?;
+    host.wait_for_addresses(&net.host_end("pod99"), Duration::from_secs(10))?;
+    Ok(())
 }
 
 /// A socket in the namespace, with this address.

@@ -76,6 +76,18 @@ pub(super) fn check(host: &Netns, port: &Link, nic: &Link) -> Result<()> {
     Err(Error::failed(format!("what {name} sends is not checked to come from {mac}")))
 }
 
+/// Whether the kernel has what it takes.
+pub(super) fn status(host: &Netns) -> Result<()> {
+    if host.nft_rules(&PREROUTING).is_ok_and(|rules| !rules.is_empty()) {
+        return Ok(());
+    }
+    // It is found out by doing it, elsewhere.
+    let tried = Netns::temporary().and_then(|elsewhere| elsewhere.ensure_nft(&shared()));
+    tried.map_err(|e| {
+        Error::failed(format!("the check of hardware addresses needs nf_tables for bridges: {e}"))
+    })
+}
+
 /// All that does not belong to one port.
 fn shared() -> Ruleset {
     let rules = [

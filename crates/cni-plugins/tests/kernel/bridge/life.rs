@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use cni_sdk::Result;
-use cni_sdk::linux::OperState;
-use cni_sdk::testing::{Sandbox, Snapshot, Test, break_add, kernel, tests};
+use cni_sdk::linux::{LinkSpec, OperState, VethPeer};
+use cni_sdk::testing::{Sandbox, Snapshot, Test, break_add, fail_at, kernel, tests};
+use cni_sdk::{Netns, Result, Undo};
 
-use super::{GATEWAY, Net, ip, reaches, two_pods};
+use super::{GATEWAY, Net, begun, id, ip, reaches, two_pods};
 
 pub(super) fn tests() -> Vec<Test> {
     tests![
@@ -14,7 +14,13 @@ pub(super) fn tests() -> Vec<Test> {
         the_result_says_what_there_is => [kernel::bridge, kernel::veth],
         del_forgives_everything => [kernel::bridge, kernel::veth],
         a_broken_add_leaves_nothing => [kernel::bridge, kernel::veth],
+        a_broken_add_of_layer_2_leaves_nothing => [kernel::bridge, kernel::veth],
+        a_broken_add_with_masquerade_leaves_nothing => [kernel::bridge, kernel::veth, kernel::nftables],
+        a_broken_add_gives_the_addresses_back => [kernel::bridge, kernel::veth],
         a_hundred_at_once_onto_a_bridge_that_is_not_there => [kernel::bridge, kernel::veth],
+        a_hundred_at_once_with_masquerade => [kernel::bridge, kernel::veth, kernel::nftables],
+        gc_leaves_what_is_valid_and_other_networks_on_the_bridge => [kernel::bridge, kernel::veth, kernel::nftables],
+        what_the_go_plugin_made_is_deleted => [kernel::bridge, kernel::veth],
     ]
 }
 
@@ -81,17 +87,64 @@ fn del_forgives_everything(sandbox: &Sandbox) -> Result<()> {
 }
 
 fn a_broken_add_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
-    let container = sandbox.container();
-    let first = NET.pod(9, &container);
-    first.add()?;
-    first.del(None)?;
+    begun(sandbox, NET)?;
     let changes = break_add(sandbox, |container| NET.pod(2, container));
     assert!(changes >= 9, "{changes}");
     Ok(())
 }
 
+fn a_broken_add_of_layer_2_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
+    let net = Net::new(r#""hairpinMode": true, "portIsolation": true"#);
+    begun(sandbox, net)?;
+    assert!(break_add(sandbox, |container| net.layer2(container)) >= 3);
+    Ok(())
+}
+
+fn a_broken_add_with_masquerade_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
+    let net = Net::new(r#""isDefaultGateway": true, "ipMasq": true, "macspoofchk": true"#);
+    begun(sandbox, net)?;
+    break_add(sandbox, |container| net.pod(2, container));
+    Ok(())
+}
+
+fn a_broken_add_gives_the_addresses_back(sandbox: &Sandbox) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().display();
+    let ipam = format!(r#""ipam": {{"type": "host-local", "dataDir": "{path}", "subnet": "10.1.2.0/24"}}"#);
+    let pod = |container: &Netns| NET.with_ipam(&ipam, container).state(folder.path());
+    begun(sandbox, NET)?;
+    // What host-local keeps beside reservations, such as who had the last.
+    let container = sandbox.container();
+    let result = pod(&container).add()?;
+    pod(&container).del(Some(&result))?;
+    let left = |folder: &Path| {
+        let entries = std::fs::read_dir(folder.join("pods")).unwrap().map(|entry| entry.unwrap().file_name());
+        let is_address =
+            |name: &std::ffi::OsString| name.to_string_lossy().parse::<std::net::IpAddr>().is_ok();
+        entries.filter(is_address).count()
+    };
+    assert_eq!(left(folder.path()), 0);
+    for nth in 1.. {
+        let container = sandbox.container();
+        let injected = fail_at(nth, || pod(&container).add());
+        assert_eq!(left(folder.path()), usize::from(injected.outcome.is_ok()), "change {nth}");
+        if !injected.reached {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn a_hundred_at_once_onto_a_bridge_that_is_not_there(sandbox: &Sandbox) -> Result<()> {
     at_once(sandbox, NET)
+}
+
+fn a_hundred_at_once_with_masquerade(sandbox: &Sandbox) -> Result<()> {
+    at_once(sandbox, Net::new(r#""isDefaultGateway": true, "ipMasq": true, "macspoofchk": true"#))?;
+    let snapshot = Snapshot::take(sandbox.host())?;
+    let left = |line: &&String| line.contains("element") && !line.contains("subnets");
+    assert_eq!(snapshot.lines().iter().find(left), None);
+    Ok(())
 }
 
 fn at_once(sandbox: &Sandbox, net: Net<'_>) -> Result<()> {
@@ -111,5 +164,45 @@ fn at_once(sandbox: &Sandbox, net: Net<'_>) -> Result<()> {
         net.pod(*nth, container).del(None)?;
     }
     assert_eq!(host.links()?.iter().filter(|link| link.controller() == Some(bridge.index)).count(), 0);
+    Ok(())
+}
+
+fn gc_leaves_what_is_valid_and_other_networks_on_the_bridge(sandbox: &Sandbox) -> Result<()> {
+    let host = sandbox.host();
+    let keys = r#""isDefaultGateway": true, "ipMasq": true, "macspoofchk": true"#;
+    let (net, other) = (Net::new(keys), Net { name: "other", ..Net::new(keys) });
+    let containers: Vec<Netns> = (0..5).map(|_| sandbox.container()).collect();
+    let result = net.pod(2, &containers[0]).add()?;
+    let theirs = other.pod(5, &containers[3]).add()?;
+    let before = Snapshot::take(host)?;
+    net.pod(3, &containers[1]).add()?;
+    net.pod(4, &containers[2]).add()?;
+    let gc = |valid: &[&str]| {
+        let valid: Vec<_> = valid.iter().map(|name| id(name)).collect();
+        net.pod(2, &containers[0]).gc(&valid)
+    };
+    gc(&["pod2"])?;
+    assert_eq!(before.diff(&Snapshot::take(host)?), Vec::<String>::new());
+    net.pod(2, &containers[0]).check(&result)?;
+    other.pod(5, &containers[3]).check(&theirs)?;
+    assert!(reaches(&containers[0], &containers[3], "10.1.2.5"));
+    assert!(containers[1].link_if_exists("eth0")?.is_none());
+    gc(&[])?;
+    other.pod(5, &containers[3]).check(&theirs)?;
+    assert!(host.link_if_exists(&net.host_end("pod2"))?.is_none());
+    gc(&[])
+}
+
+/// Its ends on the host have random names, and no group.
+fn what_the_go_plugin_made_is_deleted(sandbox: &Sandbox) -> Result<()> {
+    let (host, container, mut undo) = (sandbox.host(), sandbox.container(), Undo::new());
+    let bridge = host.add_link(LinkSpec::bridge("cni0").up(), &mut undo)?;
+    let peer = VethPeer::new("eth0").into_netns(&container);
+    host.add_link(LinkSpec::veth("veth1a2b3c4d", peer).controller(bridge.index).up(), &mut undo)?;
+    NET.pod(2, &container).gc(&[])?;
+    assert!(container.link_if_exists("eth0")?.is_some(), "nobody knows whose it is");
+    NET.pod(2, &container).del(None)?;
+    assert!(host.link_if_exists("veth1a2b3c4d")?.is_none() && host.link_if_exists("cni0")?.is_some());
+    undo.run().unwrap();
     Ok(())
 }

@@ -5,7 +5,7 @@ use cni_sdk::linux::{LinkSpec, Mac, Netns, Undo, VethPeer, link::spec::MacvlanMo
 use cni_sdk::testing::{Sandbox, Test, break_add, kernel, record, tests};
 use cni_sdk::{Link, Result};
 
-use super::{Net, id, is_kept_from, reaches, two_pods};
+use super::{Net, begun, id, is_kept_from, reaches, two_pods};
 
 pub(super) fn tests() -> Vec<Test> {
     tests![
@@ -111,13 +111,10 @@ fn spoofed_addresses_are_dropped(sandbox: &Sandbox) -> Result<()> {
 }
 
 fn a_broken_spoof_check_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
-    let container = sandbox.container();
     let net = Net::new(CHECKED);
-    net.pod(9, &container).add()?;
-    net.pod(9, &container).del(None)?;
+    begun(sandbox, net)?;
     break_add(sandbox, |container| net.pod(2, container));
-    let pod = net.pod(3, &container);
-    let (added, requests) = record(|| pod.add());
+    let (added, requests) = record(|| net.pod(3, &sandbox.container()).add());
     added?;
     assert_eq!(requests.iter().filter(|request| request.message == "NFNL_MSG_BATCH").count(), 1);
     Ok(())
