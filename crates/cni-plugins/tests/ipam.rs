@@ -4,5 +4,7 @@
 
 #[path = "ipam/host_local.rs"]
 mod host_local;
+#[path = "ipam/pages.rs"]
+mod pages;
 #[path = "ipam/static_ips.rs"]
 mod static_ips;

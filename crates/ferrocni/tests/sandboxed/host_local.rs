@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("a_hundred_at_once_get_a_hundred_addresses", a_hundred_at_once_get_a_hundred_addresses),
         shared("a_live_network_changes_plugins_and_back", a_live_network_changes_plugins_and_back),
+        shared("both_choose_the_same_addresses", both_choose_the_same_addresses),
         shared(
             "both_at_once_share_a_pool_to_its_last_address",
             both_at_once_share_a_pool_to_its_last_address,
@@ -42,14 +43,18 @@ pub(crate) fn tests() -> Vec<Test> {
 struct Place {
     dir: tempfile::TempDir,
     ours: PathBuf,
-    subnet: &'static str,
+    ranges: Value,
 }
 
 impl Place {
-    fn new(subnet: &'static str) -> Place {
+    fn new(subnet: &str) -> Place {
+        Place::with_ranges(json!([[{"subnet": subnet}]]))
+    }
+
+    fn with_ranges(ranges: Value) -> Place {
         let dir = tempfile::tempdir().unwrap();
         let ours = link(dir.path(), "host-local");
-        Place { dir, ours, subnet }
+        Place { dir, ours, ranges }
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -63,11 +68,15 @@ impl Place {
     fn config(&self) -> Value {
         json!({
             "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "cni0",
-            "ipam": {"type": "host-local", "dataDir": self.data_dir(), "subnet": self.subnet},
+            "ipam": {"type": "host-local", "dataDir": self.data_dir(), "ranges": self.ranges},
         })
     }
 
     fn start(&self, plugin: &Path, verb: &str, id: &str, netns: &str) -> Child {
+        self.start_with(plugin, verb, id, netns, "")
+    }
+
+    fn start_with(&self, plugin: &Path, verb: &str, id: &str, netns: &str, args: &str) -> Child {
         let mut config = self.config();
         if verb == "STATUS" {
             config["cniVersion"] = "1.1.0".into();
@@ -77,7 +86,7 @@ impl Place {
         }
         let mut plugin = command(plugin);
         plugin.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", id).env("CNI_IFNAME", "eth0");
-        plugin.env("CNI_NETNS", netns).env("CNI_PATH", self.dir.path());
+        plugin.env("CNI_NETNS", netns).env("CNI_PATH", self.dir.path()).env("CNI_ARGS", args);
         plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = plugin.spawn().unwrap();
         child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
@@ -156,6 +165,48 @@ fn a_live_network_changes_plugins_and_back() {
     // Whoever finds the folder of ours takes nothing in it for a reservation.
     assert!(place.file(".ferrocni").exists());
     assert_eq!(place.add(go, "a"), "10.1.0.7");
+}
+
+/// Two directories, the same calls: what one answers the other answers too, the words of errors included.
+fn both_choose_the_same_addresses() {
+    let ranges = json!([
+        [
+            {"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.20", "rangeEnd": "10.1.0.23"},
+            {"subnet": "10.1.0.0/24", "rangeEnd": "10.1.0.5"},
+            {"subnet": "10.2.0.0/29", "gateway": "10.2.0.3"},
+        ],
+        [{"subnet": "fd00::/64", "rangeStart": "fd00::9", "rangeEnd": "fd00::14"}],
+    ]);
+    let (theirs, ours) = (Place::with_ranges(ranges.clone()), Place::with_ranges(ranges));
+    let mut seed = 7_u32;
+    let mut below = |n: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) % n
+    };
+    let mut refused = 0;
+    for _ in 0..120 {
+        let id = format!("c{}", below(16));
+        let (verb, args) = match below(10) {
+            0..4 => ("ADD", String::new()),
+            4..6 => ("ADD", format!("IP=10.1.0.{}", below(24))),
+            6 => ("CHECK", String::new()),
+            _ => ("DEL", String::new()),
+        };
+        let call = |place: &Place, plugin: &Path| {
+            let done = ended(place.start_with(plugin, verb, &id, "/dev/null", &args));
+            let mut answer: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
+            // The reference's of Debian says `dns` always, and the version of an error never.
+            if let Some(answer) = answer.as_object_mut() {
+                answer.retain(|key, _| key != "dns" && key != "cniVersion");
+            }
+            (done.code, answer)
+        };
+        let answer = call(&theirs, Path::new(REFERENCE));
+        refused += usize::from(answer.0 != Some(0));
+        assert_eq!(call(&ours, &ours.ours), answer, "{verb} {id} {args}");
+        assert_eq!(ours.reserved(), theirs.reserved(), "{verb} {id} {args}");
+    }
+    assert!((10..110).contains(&refused), "{refused}");
 }
 
 fn both_at_once_share_a_pool_to_its_last_address() {
