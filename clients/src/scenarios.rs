@@ -6,7 +6,7 @@ use std::fs;
 use crate::command::{Result, run, until};
 use crate::machine::{Machine, OUTSIDE, Plugins};
 use crate::report::Report;
-use crate::traces::{Traces, is_lost, is_rule};
+use crate::traces::{Traces, is_lost, is_ours_alone};
 
 /// The network of the client, the same for all of them: its subnets, and the host's addresses in it.
 pub(crate) const SUBNETS: [&str; 2] = ["10.22.0.0/24", "fd00:22::/64"];
@@ -193,8 +193,7 @@ impl Play<'_> {
 
         self.client.start("new")?;
         self.machine.use_plugins(Plugins::Reference)?;
-        // Rules of ours are nothing that the reference could know.
-        let outcome = self.client.stop("new").and_then(|()| before.are_back_but(is_rule));
+        let outcome = self.client.stop("new").and_then(|()| before.are_back_but(is_ours_alone));
         self.report
             .promise("roll back: the reference's DEL frees links and addresses that ours made", outcome);
         self.machine.use_plugins(Plugins::Ours)?;
@@ -203,7 +202,7 @@ impl Play<'_> {
         }
         // It may also remove what the reference has left behind.
         let collected = self.gc(&["--all-gone"], true).and_then(|_| before.are_back_but(is_lost));
-        self.report.promise("roll back: `ferrocni gc` then removes the rules as well", collected);
+        self.report.promise("roll back: `ferrocni gc` then removes what only ours know of", collected);
         Ok(())
     }
 

@@ -86,9 +86,10 @@ impl Traces {
     }
 }
 
-/// Whether a line of a difference is about the firewall.
-pub(crate) fn is_rule(line: &str) -> bool {
-    line.contains(": rule ")
+/// Whether a line of a difference is about what the reference cannot know of: rules, and host-local's index beside the
+/// reservations.
+pub(crate) fn is_ours_alone(line: &str) -> bool {
+    line.contains(": rule ") || line.contains("/.ferrocni/")
 }
 
 /// Whether a line of a difference tells of something that is there no more.
@@ -142,7 +143,7 @@ mod tests {
             ["left: rule table inet t: 10.0.0.4\n", "lost: rule table inet t: 10.0.0.3\n"]
         );
         assert!(before.against(&before).is_empty());
-        assert!(is_rule(&before.against(&after)[0]) && is_lost(&before.against(&after)[1]));
+        assert!(is_ours_alone(&before.against(&after)[0]) && is_lost(&before.against(&after)[1]));
     }
 
     #[test]
