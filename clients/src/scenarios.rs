@@ -193,7 +193,10 @@ impl Play<'_> {
 
         self.client.start("new")?;
         self.machine.use_plugins(Plugins::Reference)?;
-        let outcome = self.client.stop("new").and_then(|()| before.are_back_but(is_ours_alone));
+        let stopped = self.client.stop("new");
+        // Its bridge frees all that, and then fails once for want of a chain of iptables, so the result stays cached.
+        let outcome =
+            stopped.and_then(|()| before.are_back_but(|line| is_ours_alone(line) || line.contains(CACHE)));
         self.report
             .promise("roll back: the reference's DEL frees links and addresses that ours made", outcome);
         self.machine.use_plugins(Plugins::Ours)?;
