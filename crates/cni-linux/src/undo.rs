@@ -58,6 +58,13 @@ impl Undo {
         self.steps.push((what.into(), Box::new(step)));
     }
 
+    /// Adds the steps of another, as if they were newer than all there are: they run first.
+    ///
+    /// For what was made early, and has to go before what was made after it.
+    pub fn append(&mut self, mut newer: Undo) {
+        self.steps.append(&mut newer.steps);
+    }
+
     /// Runs every step, the newest first, whatever happens to the others.
     ///
     /// # Errors
@@ -207,6 +214,24 @@ mod tests {
         assert_eq!((undo.len(), undo.is_empty()), (1, false));
         undo.keep();
         assert!(log.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_appended_runs_first_and_is_kept_with_the_rest() {
+        for keep in [false, true] {
+            let (log, mut undo, mut early) = (Log::default(), Undo::new(), Undo::new());
+            noting(&log, "made first", &mut early);
+            noting(&log, "made second", &mut undo);
+            undo.append(early);
+            assert_eq!(undo.names(), ["made second", "made first"]);
+            if keep {
+                undo.keep()
+            } else {
+                undo.run().unwrap()
+            }
+            let expected: &[&str] = if keep { &[] } else { &["made first", "made second"] };
+            assert_eq!(*log.lock().unwrap(), expected);
+        }
     }
 
     #[test]

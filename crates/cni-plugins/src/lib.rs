@@ -10,9 +10,10 @@ pub mod interface;
 pub mod ipam;
 
 /// The plugins, one a row.
-pub static PLUGINS: [Entry; 4] = [
+pub static PLUGINS: [Entry; 5] = [
     entry::<interface::bridge::Bridge>(),
     entry::<interface::loopback::Loopback>(),
+    entry::<interface::ptp::Ptp>(),
     entry::<ipam::host_local::HostLocal>(),
     entry::<ipam::static_ips::StaticIps>(),
 ];

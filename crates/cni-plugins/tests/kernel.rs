@@ -7,10 +7,10 @@ use std::process::ExitCode;
 mod kernel {
     pub(crate) mod bridge;
     pub(crate) mod loopback;
+    pub(crate) mod ptp;
 }
 
 fn main() -> ExitCode {
-    cni_sdk::testing::main(
-        [kernel::bridge::tests(), kernel::loopback::tests()].into_iter().flatten().collect(),
-    )
+    let tests = [kernel::bridge::tests(), kernel::loopback::tests(), kernel::ptp::tests()];
+    cni_sdk::testing::main(tests.into_iter().flatten().collect())
 }

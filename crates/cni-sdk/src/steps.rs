@@ -25,7 +25,7 @@ use cni_spec::Result;
 
 pub use dns::DnsKey;
 pub use interface::{
-    Configuration, Dad, addresses, configure, container_interface, describe, host_interface,
+    Configuration, Dad, Subnets, addresses, configure, container_interface, describe, host_interface,
 };
 pub use veth::{Veth, VethSpec};
 

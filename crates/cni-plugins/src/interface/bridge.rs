@@ -370,7 +370,7 @@ impl Bridge {
             let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
             Masquerade::new(&at.host, &cx.net.name, &cx.id).add(backend, &addresses, undo)?;
         }
-        let how = Configuration { dad: self.dad(), arp_notify: true };
+        let how = Configuration { dad: self.dad(), arp_notify: true, ..Configuration::default() };
         steps::configure(&at.container, &at.veth.container, result, how, undo)
     }
 

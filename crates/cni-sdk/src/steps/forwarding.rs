@@ -36,6 +36,19 @@ pub fn status(host: &Netns, ipv4: bool, ipv6: bool) -> Result<()> {
     Ok(())
 }
 
+/// The first kernel parameter that says that packets are not passed on, if any does. For CHECK.
+///
+/// # Errors
+/// The host has no IPv6.
+pub fn is_off(host: &Netns, ipv4: bool, ipv6: bool) -> Result<Option<&'static str>> {
+    for key in keys(ipv4, ipv6) {
+        if !is_on(host, key)? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
 fn keys(ipv4: bool, ipv6: bool) -> impl Iterator<Item = &'static str> {
     [(ipv4, IPV4), (ipv6, IPV6)].into_iter().filter_map(|(wanted, key)| wanted.then_some(key))
 }

@@ -2,11 +2,13 @@
 //!
 //! Making the interface is another step's business, and so is what is on the host.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cni_linux::{Address, AddressSpec, Link, LinkChange, Netns, OperState, RouteSpec, Scope, Undo};
 use cni_spec::{AddResult, Error, Interface, IpConfig, Result, Route};
+use ipnet::IpNet;
 
 use super::write_unless_refused;
 
@@ -67,9 +69,22 @@ impl Dad {
     }
 }
 
+/// Where the others of the container's subnets are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Subnets {
+    /// On the link: they are reached by the route that the kernel makes for an address.
+    #[default]
+    OnLink,
+    /// Behind the gateway, which is alone on the link. There is a route to it, and one to the subnet by way of it; the kernel
+    /// makes none. Every address has to have a gateway.
+    BehindGateway,
+}
+
 /// What [`configure`] does beside what the result says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Configuration {
+    /// Where the others of the container's subnets are.
+    pub subnets: Subnets,
     /// Duplicate address detection.
     pub dad: Dad,
     /// The kernel tells the neighbours by ARP that the interface has its addresses whenever it comes up or changes its
@@ -106,6 +121,7 @@ pub fn configure(
     for ip in &ips {
         let address = AddressSpec::new(ip.address).broadcast();
         let address = if how.dad == Dad::Off && is_v6(ip) { address.without_dad() } else { address };
+        let address = if how.subnets == Subnets::BehindGateway { address.without_route() } else { address };
         container.add_address(link, address).map_err(|e| cannot_add(ip, &link.name, &e))?;
     }
     container
@@ -115,6 +131,9 @@ pub fn configure(
     let gateways = [gateway(false), gateway(true)];
     if gateways[1].is_some() && how.dad != Dad::Off {
         settle(container, link)?;
+    }
+    if how.subnets == Subnets::BehindGateway {
+        reach_by_gateways(container, link, &ips)?;
     }
     result.routes.iter().try_for_each(|route| add_route(container, link, route, gateways))
 }
@@ -179,6 +198,26 @@ fn settle(container: &Netns, link: &Link) -> Result<()> {
     if settled.iter().any(Address::is_tentative) && container.link(link)?.oper_state() == OperState::Up {
         let seconds = DAD_TIMEOUT.as_secs();
         return Err(failed(format!("link {name} still has tentative addresses after {seconds} seconds")));
+    }
+    Ok(())
+}
+
+/// Adds a route to each gateway, and one to each subnet that has more than one address, by way of it.
+fn reach_by_gateways(container: &Netns, link: &Link, ips: &[&IpConfig]) -> Result<()> {
+    let mut reached = BTreeSet::new();
+    for ip in ips {
+        let (source, subnet) = (ip.address.addr(), ip.address.trunc());
+        let gateway = ip.gateway.ok_or_else(|| Error::failed(format!("address {source} has no gateway")))?;
+        let to_gateway = RouteSpec::new(gateway.into()).scope(Scope::LINK);
+        let to_subnet = RouteSpec::new(subnet).gateway(gateway);
+        for (dst, route) in [(IpNet::from(gateway), to_gateway), (subnet, to_subnet)] {
+            if dst != IpNet::from(source) && reached.insert(dst) {
+                let route = route.device(link.index).source(source);
+                container.add_route(&route).map_err(|e| {
+                    Error::failed(format!("failed to add route {dst} on {:?}: {e}", link.name))
+                })?;
+            }
+        }
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Plugin for Pair {
             Some(true) => Dad::On,
             Some(false) => Dad::Off,
         };
-        let how = Configuration { dad, arp_notify: true };
+        let how = Configuration { dad, arp_notify: true, ..Configuration::default() };
         steps::configure(&container, &veth.container, &result, how, undo)?;
         Ok(result)
     }

@@ -77,6 +77,7 @@ fn about(plugin: &str) -> &'static str {
             "connects containers to each other and the host by a switch, as their gateway if asked to"
         }
         "host-local" => "hands out addresses of ranges, and keeps account of them in files of this host",
+        "ptp" => "connects the container to the host alone, by a pair of virtual Ethernet links",
         "loopback" => "brings the loopback interface up inside the container",
         "static" => "hands out the addresses that the configuration or the runtime says",
         _ => "",
