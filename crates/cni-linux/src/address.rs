@@ -65,6 +65,15 @@ impl Address {
         self.has(AddressFlags::Permanent)
     }
 
+    /// What to add to have such an address again, elsewhere or later: one that does not time out, without a peer and a label
+    /// of its own.
+    pub fn spec(&self) -> AddressSpec {
+        let broadcast = self.broadcast;
+        let kept = AddressFlags::Nodad | AddressFlags::Noprefixroute | AddressFlags::Homeaddress;
+        let flags = AddressFlags::from_bits_truncate(self.flags) & kept;
+        AddressSpec { net: self.net, broadcast, scope: self.scope, flags }
+    }
+
     fn has(&self, flag: AddressFlags) -> bool {
         self.flags & flag.bits() != 0
     }

@@ -10,7 +10,7 @@ pub mod spec;
 use std::fmt;
 
 use netlink_packet_core::DefaultNla;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
 
 use crate::bridge::BridgePort;
 use crate::error::{Errno, Error, Result};
@@ -40,6 +40,7 @@ const IFLA_INFO_PORT_KIND: u16 = 4;
 const IFLA_INFO_PORT_DATA: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VRF_TABLE: u16 = 1;
 
 /// `IFNAMSIZ` less the final zero: a longer name can only be an alternative one.
 const LONGEST_NAME: usize = 15;
@@ -78,6 +79,7 @@ pub struct Link {
     oper_state: OperState,
     vlan_filtering: Option<bool>,
     vlan_id: Option<u16>,
+    vrf_table: Option<u32>,
     port: Option<BridgePort>,
 }
 
@@ -145,6 +147,11 @@ impl Link {
         self.vlan_id
     }
 
+    /// The routing table of a link of kind `vrf`.
+    pub fn vrf_table(&self) -> Option<u32> {
+        self.vrf_table
+    }
+
     fn has(&self, flag: LinkFlags) -> bool {
         self.flags & flag.bits() != 0
     }
@@ -168,6 +175,7 @@ impl Link {
             oper_state: OperState::Unknown,
             vlan_filtering: None,
             vlan_id: None,
+            vrf_table: None,
             port: None,
         };
         for (kind, value) in attributes(body.get(IFINFOMSG..)?) {
@@ -206,6 +214,9 @@ impl Link {
                         }
                         Some("vlan") => {
                             self.vlan_id = find(IFLA_VLAN_ID).and_then(|(_, value)| u16_at(value, 0));
+                        }
+                        Some("vrf") => {
+                            self.vrf_table = find(IFLA_VRF_TABLE).and_then(|(_, value)| u32_at(value, 0));
                         }
                         _ => {}
                     }
@@ -355,6 +366,34 @@ impl Netns {
         message.attributes.push(without_statistics());
         let request = Request { kind: rtm::GETLINK, body: &message, doing: "list links", what: &"" };
         self.socket().dump(&request, Link::read)
+    }
+
+    /// The ports of a bridge, bond or VRF, given by index (`ip link show master`). The kernel does the filtering.
+    pub fn ports(&self, controller: u32) -> Result<Vec<Link>> {
+        let what = format_args!("that are ports of number {controller}");
+        let is_port = |link: &Link| link.controller == Some(controller);
+        self.filtered_links(LinkAttribute::Controller(controller), &what, &is_port)
+    }
+
+    /// The links of a kind, such as `vrf` (`ip link show type`). The kernel does the filtering; there are none of a kind that
+    /// it does not know.
+    pub fn links_of_kind(&self, kind: &str) -> Result<Vec<Link>> {
+        let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.into()))]);
+        let what = format_args!("of kind {kind}");
+        self.filtered_links(info, &what, &|link| link.kind() == Some(kind))
+    }
+
+    /// Kernels before 4.6 do not filter, and those that do not know a kind do not filter by it.
+    fn filtered_links(
+        &self,
+        by: LinkAttribute,
+        what: &dyn fmt::Display,
+        wanted: &dyn Fn(&Link) -> bool,
+    ) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.extend([without_statistics(), by]);
+        let request = Request { kind: rtm::GETLINK, body: &message, doing: "list links", what };
+        self.socket().dump(&request, |body| Link::read(body).filter(wanted))
     }
 
     /// Deletes the link (`ip link del`). The other end of a veth pair goes with it.

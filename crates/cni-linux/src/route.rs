@@ -12,7 +12,9 @@ use netlink_packet_route::route::{
 };
 
 use crate::address::family;
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
+use crate::family::IpFamily;
+use crate::link::Link;
 use crate::netlink::wire::{attributes, ip, u8_at, u16_at, u32_at};
 use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
@@ -34,9 +36,14 @@ const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 /// A route that was cached for one destination.
 const RTM_F_CLONED: u32 = 0x200;
+const RTNH_F_ONLINK: u32 = 4;
+const RTN_UNICAST: u8 = 1;
 /// `AF_INET`, `AF_INET6`: the other families of a dump are multicast and MPLS.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+
+/// The table that packets are looked up in after all others (`RT_TABLE_DEFAULT`).
+const DEFAULT_TABLE: u32 = 253;
 
 /// The table that packets are looked up in unless a rule says otherwise (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
@@ -72,6 +79,8 @@ pub struct Route {
     pub protocol: u8,
     /// What it does: `RTN_…`, 1 for an ordinary route.
     pub kind: u8,
+    /// No address says that the router is on that link.
+    pub onlink: bool,
 }
 
 /// One way of several that a route can take.
@@ -90,6 +99,27 @@ impl Route {
     /// Whether it is for every destination that no other route is for.
     pub fn is_default(&self) -> bool {
         self.dst.prefix_len() == 0
+    }
+
+    /// What to add to have such a route again, elsewhere or later, for an ordinary route with at most one hop. It will have
+    /// been made by hand, whoever made this one.
+    pub fn spec(&self) -> Option<RouteSpec> {
+        if self.kind != RTN_UNICAST || !self.hops.is_empty() {
+            return None;
+        }
+        Some(RouteSpec {
+            dst: self.dst,
+            gateway: self.gateway,
+            device: self.device,
+            table: Some(self.table),
+            priority: Some(self.priority),
+            // IPv6 routes have none that could be said.
+            scope: self.dst.addr().is_ipv4().then_some(self.scope),
+            source: self.source,
+            mtu: self.mtu,
+            advmss: self.advmss,
+            onlink: self.onlink,
+        })
     }
 
     /// Reads the body of an `RTM_NEWROUTE` message.
@@ -112,6 +142,7 @@ impl Route {
             advmss: None,
             protocol: u8_at(body, 5)?,
             kind: u8_at(body, 7)?,
+            onlink: flags & RTNH_F_ONLINK != 0,
         };
         let prefix_length = u8_at(body, 1)?;
         for (kind, value) in attributes(body.get(RTMSG..)?) {
@@ -313,6 +344,22 @@ impl Netns {
         // Kernels before 4.20 do not filter.
         let wanted = |route: &Route| filter.lets_through(route);
         self.socket().dump(&request, |body| Route::read(body).filter(wanted))
+    }
+
+    /// The first table from this number on that nobody uses: no rule leads there, it has no route, it is no VRF's, and it is
+    /// none of those that have a name (253 to 255).
+    ///
+    /// Four questions; the time grows with the number of routes. Two who ask at once get the same answer.
+    pub fn unused_table(&self, from: u32) -> Result<u32> {
+        let mut used: Vec<u32> = [0, DEFAULT_TABLE, MAIN_TABLE, LOCAL_TABLE].into();
+        used.extend(self.links_of_kind("vrf")?.iter().filter_map(Link::vrf_table));
+        for family in IpFamily::BOTH {
+            used.extend(self.rules(family)?.iter().map(|rule| rule.table));
+        }
+        used.extend(self.routes(RouteFilter::new())?.iter().map(|route| route.table));
+        used.sort_unstable();
+        let unused = (from..=u32::MAX).find(|table| used.binary_search(table).is_err());
+        unused.ok_or_else(|| Error::os("find unused table", format!("from {from}"), Errno::NOSPC))
     }
 
     /// Adds a route (`ip route add`).

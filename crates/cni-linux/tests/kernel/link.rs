@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         an_ifb_has_no_peer => [kernel::ifb],
         a_vlan_sits_on_its_parent => [kernel::vlan],
         an_ipvlan_has_its_parents_hardware_address => [kernel::ipvlan],
+        ports_and_kinds_are_listed_alone => [kernel::bridge, kernel::veth],
         a_vrf_has_ports => [kernel::vrf, kernel::veth],
         a_group_goes_in_one_request => [kernel::veth],
         the_default_group_cannot_go => [kernel::veth],
@@ -204,6 +205,29 @@ fn an_ipvlan_has_its_parents_hardware_address(sandbox: &Sandbox) -> Result<()> {
     let spec = LinkSpec::ipvlan("eth0", &parent, IpvlanMode::L3s).into_netns(&container);
     let ipvlan = host.add_link(spec, &mut undo)?;
     assert_eq!((ipvlan.kind(), ipvlan.mac()), (Some("ipvlan"), parent.mac()));
+    undo.run().unwrap();
+    Ok(())
+}
+
+fn ports_and_kinds_are_listed_alone(sandbox: &Sandbox) -> Result<()> {
+    let (host, mut undo) = (sandbox.host(), Undo::new());
+    let bridge = host.add_link(LinkSpec::bridge("br0"), &mut undo)?;
+    let other = host.add_link(LinkSpec::bridge("br1"), &mut undo)?;
+    for (name, peer, controller) in
+        [("veth0", "eth0", Some(bridge.index)), ("veth1", "eth1", Some(other.index))]
+    {
+        host.add_link(LinkSpec::veth(name, VethPeer::new(peer)).controller(controller), &mut undo)?;
+    }
+    let names = |links: Vec<Link>| links.into_iter().map(|link| link.name).collect::<Vec<_>>();
+    assert_eq!(names(host.ports(bridge.index)?), ["veth0"]);
+    assert_eq!(names(host.ports(other.index)?), ["veth1"]);
+    assert!(host.ports(host.link("veth0")?.index)?.is_empty(), "it has none");
+    assert_eq!(names(host.links_of_kind("bridge")?), ["br0", "br1"]);
+    assert_eq!(host.links_of_kind("veth")?.len(), 4);
+    assert!(host.links_of_kind("nosuch")?.is_empty());
+    let (_, requests) = record(|| host.ports(bridge.index));
+    let expected = format!("RTM_GETLINK list links that are ports of number {}", bridge.index);
+    assert_eq!(requests.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
     undo.run().unwrap();
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cni_linux::route::{LOCAL_TABLE, MAIN_TABLE};
 use cni_linux::testing::{Sandbox, Test, kernel, tests};
-use cni_linux::{LinkSpec, Netns, Result, RouteFilter, RouteSpec, Scope, Undo, VethPeer};
+use cni_linux::{IpFamily, LinkSpec, Netns, Result, RouteFilter, RouteSpec, RuleSpec, Scope, Undo, VethPeer};
 use ipnet::IpNet;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -18,6 +18,9 @@ pub(crate) fn tests() -> Vec<Test> {
         deleting_asks_for_no_more_than_is_said => [kernel::veth],
         ipv4_goes_by_way_of_an_ipv6_router => [kernel::veth],
         several_hops_are_read => [kernel::veth],
+        a_route_can_be_had_again_in_another_table => [kernel::veth],
+        tables_that_somebody_uses_are_passed_over => [kernel::veth],
+        a_vrf_has_the_routes_of_its_ports => [kernel::veth, kernel::vrf],
         an_unreachable_router_is_explained => [kernel::veth],
     ]
 }
@@ -199,5 +202,85 @@ fn an_unreachable_router_is_explained(sandbox: &Sandbox) -> Result<()> {
         )
     );
     container.add_route(&spec.onlink())?;
+    Ok(())
+}
+
+fn a_route_can_be_had_again_in_another_table(sandbox: &Sandbox) -> Result<()> {
+    let (container, eth0) = connected(sandbox)?;
+    let near = RouteSpec::new(net("192.168.0.0/16")).gateway(ip("10.1.2.1")).device(eth0).priority(42);
+    container.add_route(&near.source(ip("10.1.2.3")).mtu(1300).advmss(1200))?;
+    container
+        .add_route(&RouteSpec::new(net("0.0.0.0/0")).gateway(ip("203.0.113.1")).device(eth0).onlink())?;
+    container.add_route(&RouteSpec::new(net("2001:db8::/32")).gateway(ip("fd00::1")).device(eth0))?;
+    let before = main_table(&container)?;
+    let copied: Vec<_> = before.iter().filter(|route| route.protocol != 2).collect();
+    assert_eq!(copied.len(), 3);
+    for route in &before {
+        container.add_route(&route.spec().expect("an ordinary one").table(100))?;
+    }
+    let again = container.routes(RouteFilter::new().table(100))?;
+    assert_eq!(again.len(), before.len());
+    for route in &copied {
+        let mut same = (*route).clone();
+        same.table = 100;
+        assert!(again.contains(&same), "{same:?} in {again:?}");
+        // It says all that is needed to delete it.
+        container.del_route(&route.spec().unwrap())?;
+    }
+    assert!(main_table(&container)?.iter().all(|route| route.protocol == 2));
+    let local = container.routes(RouteFilter::new().table(LOCAL_TABLE))?;
+    assert!(local.iter().all(|route| route.spec().is_none()), "they are the kernel's business");
+    Ok(())
+}
+
+fn tables_that_somebody_uses_are_passed_over(sandbox: &Sandbox) -> Result<()> {
+    let ((container, eth0), mut undo) = (connected(sandbox)?, Undo::new());
+    assert_eq!((container.unused_table(0)?, container.unused_table(100)?), (1, 100));
+    assert_eq!(container.unused_table(253)?, 256);
+    container.add_rule(&RuleSpec::new(IpFamily::V4, 100).from(net("10.1.2.3/32")), &mut undo)?;
+    container.add_rule(&RuleSpec::new(IpFamily::V6, 101).from(net("fd00::3/128")), &mut undo)?;
+    container.add_route(&RouteSpec::new(net("10.9.0.0/16")).device(eth0).table(102))?;
+    container.add_route(&RouteSpec::new(net("fd09::/16")).device(eth0).table(103))?;
+    assert_eq!((container.unused_table(100)?, container.unused_table(99)?), (104, 99));
+    undo.run().unwrap();
+    assert_eq!(container.unused_table(100)?, 100);
+    let full = RuleSpec::new(IpFamily::V4, u32::MAX);
+    let mut undo = Undo::new();
+    container.add_rule(&full, &mut undo)?;
+    assert_eq!(
+        container.unused_table(u32::MAX).unwrap_err().to_string(),
+        "find unused table from 4294967295: no space left on device"
+    );
+    undo.run().unwrap();
+    Ok(())
+}
+
+/// What the port of a VRF loses, and how it gets it back.
+fn a_vrf_has_the_routes_of_its_ports(sandbox: &Sandbox) -> Result<()> {
+    let ((container, eth0), mut undo) = (connected(sandbox)?, Undo::new());
+    container.wait_for_addresses(eth0, std::time::Duration::from_secs(20))?;
+    container.add_route(&RouteSpec::new(net("192.168.0.0/16")).gateway(ip("10.1.2.1")).device(eth0))?;
+    let vrf = container.add_link(LinkSpec::vrf("vrf0", 100).up(), &mut undo)?;
+    assert_eq!((vrf.vrf_table(), container.unused_table(100)?), (Some(100), 101));
+    let routes = container.routes(RouteFilter::new().table(MAIN_TABLE).device(eth0))?;
+    let addresses = container.addresses(eth0)?;
+    container.set_controller(eth0, vrf.index)?;
+    assert_eq!(container.ports(vrf.index)?.iter().map(|link| link.index).collect::<Vec<_>>(), [eth0]);
+    let left = container.addresses(eth0)?;
+    for lost in addresses
+        .iter()
+        .filter(|old| old.scope == Scope::UNIVERSE && !left.iter().any(|new| new.net == old.net))
+    {
+        container.add_address(eth0, lost.spec())?;
+    }
+    assert!(container.addresses(eth0)?.iter().any(|address| address.net == net("fd00::3/64")));
+    for spec in routes.iter().filter(|route| route.dst.addr().is_ipv4()).filter_map(|route| route.spec()) {
+        container.replace_route(&spec.table(100))?;
+    }
+    let moved = container.routes(RouteFilter::new().table(100))?;
+    assert!(moved.iter().any(|route| route.gateway == Some(ip("10.1.2.1"))), "{moved:?}");
+    assert!(container.routes(RouteFilter::new().table(MAIN_TABLE).device(eth0))?.is_empty());
+    undo.run().unwrap();
+    assert!(container.links_of_kind("vrf")?.is_empty());
     Ok(())
 }
