@@ -22,10 +22,21 @@ use world::{Case, Verb, Who, World};
 const TOLD: usize = 5;
 
 /// What is tested. Whoever leaves something outside of the container has GC collect it.
-const CASES: [(&str, Case<'static>); 1] = [(
-    "loopback",
-    Case { plugin: "loopback", config: r#"{"cniVersion": "1.1.0", "type": "loopback"}"#, plugins: None },
-)];
+const CASES: [(&str, Case<'static>); 2] = [
+    (
+        "loopback",
+        Case { plugin: "loopback", config: r#"{"cniVersion": "1.1.0", "type": "loopback"}"#, plugins: None },
+    ),
+    (
+        "host_local",
+        Case {
+            plugin: "host-local",
+            config: r#"{"cniVersion": "1.1.0", "type": "bridge", "ipam": {"type": "host-local", "dataDir": "DIR",
+                "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]]}}"#,
+            plugins: None,
+        },
+    ),
+];
 
 /// What is killed, and what comes after it.
 #[derive(Clone, Copy)]

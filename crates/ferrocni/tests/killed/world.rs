@@ -213,6 +213,10 @@ fn list(folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path: PathBuf = entry?.path();
         let name = path.display();
+        if path.ends_with(".ferrocni/taken") {
+            // Whether a block of addresses of which none is taken has a file.
+            continue;
+        }
         if path.is_dir() {
             lines.push(format!("{name}/"));
             list(&path, lines)?;

@@ -9,8 +9,8 @@
 //! | `.ferrocni` | ours: the [index](super::index), and `new`, a reservation on its way |
 //!
 //! A reservation is written to `new` and then renamed, so that it is there as a whole or not at all, wherever the program is
-//! killed. What is lost when the power fails is from an earlier boot by then and would be
-//! freed anyway, so nothing is flushed; what is torn then is freed as well.
+//! killed. What is lost when the power fails is from an earlier boot by then and would be freed anyway, so nothing is
+//! flushed; what is torn then is freed as well.
 //!
 //! # What it costs
 //!
@@ -38,6 +38,9 @@ use super::index::{self, Index};
 use super::joined;
 use super::ranges::next;
 use super::reservation::{self, Owner, Reservations};
+
+/// How often the directory is made again where somebody removes it in between.
+const ATTEMPTS: usize = 10;
 
 /// Where a network's reservations are, and what is to be known before they are looked at.
 #[derive(Debug, Clone)]
@@ -78,13 +81,14 @@ enum View {
 impl Directory {
     /// Locks the directory, which is made where it is missing, and waits for whoever is at work there.
     pub(super) fn open(&self) -> Result<Store> {
-        loop {
+        for _ in 0..ATTEMPTS {
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.path);
             made.map_err(|e| failed("create", &self.path, &e))?;
             if let Some(store) = self.lock()? {
                 return Ok(store);
             }
         }
+        Err(failed("lock", &self.path.join("lock"), &ErrorKind::NotFound.into()))
     }
 
     /// Locks the directory if it is there.
@@ -548,6 +552,15 @@ mod tests {
         held.settle();
         waiting.join().unwrap();
         assert_eq!(addresses(&directory, "a"), [ip(2)]);
+    }
+
+    #[test]
+    fn a_lock_that_leads_nowhere_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere/lock", dir.path().join("lock")).unwrap();
+        let error = directory(dir.path(), 'a').open().unwrap_err();
+        let lock = dir.path().join("lock");
+        assert!(error.msg.starts_with(&format!("lock {}: ", lock.display())), "{error}");
     }
 
     #[test]
