@@ -7,6 +7,7 @@ mod life;
 mod packets;
 mod refused;
 mod requests;
+mod vlans;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
@@ -30,6 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
         packets::tests(),
         refused::tests(),
         requests::tests(),
+        vlans::tests(),
     ]
     .into_iter()
     .flatten()
