@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
         the_containers_interface_can_stay_down => [kernel::bridge, kernel::veth],
         dns_is_the_configurations_or_ipams => [kernel::bridge, kernel::veth],
         duplicates_are_looked_for_if_asked => [kernel::bridge, kernel::veth],
+        ipv6_that_is_off_in_the_container_is_turned_on => [kernel::bridge, kernel::veth],
         neighbours_are_told_when_the_port_works => [kernel::bridge, kernel::veth],
         keys_are_taken_in_any_case => [kernel::bridge, kernel::veth],
         every_version_gets_its_result => [kernel::bridge, kernel::veth],
@@ -142,6 +143,15 @@ fn duplicates_are_looked_for_if_asked(sandbox: &Sandbox) -> Result<()> {
     Net::new(r#""isGateway": true"#).pod(3, &other).add()?;
     assert_eq!(other.sysctl("net/ipv6/conf/eth0/accept_dad")?, "0");
     assert_eq!(other.sysctl("net/ipv4/conf/eth0/arp_notify")?, "1");
+    Ok(())
+}
+
+fn ipv6_that_is_off_in_the_container_is_turned_on(sandbox: &Sandbox) -> Result<()> {
+    let (host, container) = (sandbox.host(), sandbox.container());
+    let off = [("net/ipv6/conf/all/disable_ipv6", "1"), ("net/ipv6/conf/default/disable_ipv6", "1")];
+    container.ensure_sysctls(&off)?;
+    Net::new(GATEWAY).pod(2, &container).add()?;
+    assert!(super::reaches(host, &container, "fd00:1:2::2"));
     Ok(())
 }
 

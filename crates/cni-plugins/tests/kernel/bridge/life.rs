@@ -64,10 +64,10 @@ fn the_result_says_what_there_is(sandbox: &Sandbox) -> Result<()> {
 
 /// In every condition of the reference's list, and more often than ADD.
 fn del_forgives_everything(sandbox: &Sandbox) -> Result<()> {
-    let host = sandbox.host();
-    let container = sandbox.container();
+    let (host, container) = (sandbox.host(), sandbox.container());
     let pod = NET.pod(2, &container);
     pod.del(None)?;
+    begun(sandbox, NET)?;
     let result = pod.add()?;
     pod.del(Some(&result))?;
     let before = Snapshot::take(host)?;
