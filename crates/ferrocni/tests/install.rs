@@ -25,7 +25,10 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// The names after an installation into a folder with somebody else's plugins.
 fn names_beside_others() -> Vec<String> {
-    [vec!["calico".to_owned()], names_of_all()].concat()
+    let mut names = names_of_all();
+    names.push("calico".to_owned());
+    names.sort();
+    names
 }
 
 /// A folder with somebody else's plugins.
