@@ -317,7 +317,11 @@ fn gc_deletes_what_is_not_to_be_kept_and_everything_only_on_demand() {
     assert_eq!(lab.remembered().len(), 3);
 
     let done = lab.run(&["gc", "podnet", "--keep", "c1/eth0", "--keep", "c3/eth0"]);
-    assert_eq!(done.ok(), "deleted eth0 of container c2\npodnet: 1 deleted, 2 kept\n");
+    assert_eq!(
+        done.ok(),
+        "deleted eth0 of container c2\n\
+         podnet: 1 deleted, 2 kept; the plugins collected what was not remembered\n"
+    );
     assert_eq!(lab.remembered(), ["podnet-c1-eth0", "podnet-c3-eth0"]);
     let last = lab.asked().pop().unwrap();
     let config: Value = serde_json::from_str(last.split_once("args= ").unwrap().1).unwrap();
@@ -330,8 +334,18 @@ fn gc_deletes_what_is_not_to_be_kept_and_everything_only_on_demand() {
     let done = lab.run(&["gc", "podnet", "--all-gone"]);
     assert_eq!(
         done.ok(),
-        "deleted eth0 of container c1\ndeleted eth0 of container c3\npodnet: 2 deleted, 0 kept\n"
+        "deleted eth0 of container c1\ndeleted eth0 of container c3\n\
+         podnet: 2 deleted, 0 kept; the plugins collected what was not remembered\n"
     );
+}
+
+#[test]
+fn gc_says_where_plugins_are_not_asked() {
+    let lab = Lab::new("1.0.0", FRIENDLY);
+    lab.run(&["add", "podnet", "--netns", "/ns/blue", "--container-id", "c1"]).ok();
+    let done = lab.run(&["gc", "podnet", "--all-gone"]);
+    assert!(done.ok().contains("1 deleted, 0 kept; what was not remembered stays"), "{done:#?}");
+    assert!(lab.asked().iter().all(|call| !call.starts_with("GC ")), "{:#?}", lab.asked());
 }
 
 #[test]

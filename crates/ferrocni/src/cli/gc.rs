@@ -1,11 +1,11 @@
 //! `ferrocni gc`: cleans up after attachments that are no more.
 
-use cni_spec::{AttachmentId, NetworkConfig};
+use cni_spec::{AttachmentId, Command, NetworkConfig};
 use libcni::Cni;
 
 use super::failure::{Failure, Result};
 use super::output::Output;
-use super::target::NetworkArgs;
+use super::target::{NetworkArgs, plugins_are_asked};
 
 /// Delete a network's attachments, all but those that are to be kept (GC)
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,12 @@ impl Gc {
             return out.line(format!("nothing was done: {} says disableGC", net.name));
         }
         let (deleted, kept) = (before.len().saturating_sub(after.len()), after.len());
-        out.line(format!("{}: {deleted} deleted, {kept} kept", net.name))
+        let rest = if plugins_are_asked(&net, Command::Gc) {
+            "the plugins collected what was not remembered"
+        } else {
+            "what was not remembered stays, for its cniVersion is older than GC (1.1.0)"
+        };
+        out.line(format!("{}: {deleted} deleted, {kept} kept; {rest}", net.name))
     }
 }
 

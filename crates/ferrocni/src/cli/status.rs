@@ -4,7 +4,7 @@ use cni_spec::{Code, Command};
 
 use super::failure::{Failure, Result};
 use super::output::Output;
-use super::target::NetworkArgs;
+use super::target::{NetworkArgs, plugins_are_asked};
 
 /// Ask a network's plugins whether they could attach a container now (STATUS)
 #[derive(Debug, clap::Args)]
@@ -27,9 +27,7 @@ impl Status {
             };
             Failure::of_network(&e, &net, None).details(meaning)
         })?;
-        let asked =
-            net.version().is_some_and(|version| Command::Status.since().is_some_and(|v| version >= v.into()));
-        if !asked {
+        if !plugins_are_asked(&net, Command::Status) {
             let name = &net.name;
             return out
                 .line(format!("{name}: nobody was asked, for its cniVersion is older than STATUS (1.1.0)"));

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use cni_spec::NetworkConfig;
 use cni_spec::json::Object;
+use cni_spec::{Command, NetworkConfig};
 use libcni::{Attachment, Cni, LoadError, Process};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha512};
@@ -158,6 +158,11 @@ impl Wishes {
             ..Attachment::default()
         }
     }
+}
+
+/// Whether the network's version has this verb for plugins: they never hear of it otherwise.
+pub(crate) fn plugins_are_asked(net: &NetworkConfig, verb: Command) -> bool {
+    net.version().is_some_and(|version| verb.since().is_some_and(|since| version >= since.into()))
 }
 
 /// Reads the configuration of a network that is named, or whose file is.
