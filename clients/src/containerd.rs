@@ -26,8 +26,8 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts the daemon and writes the network's configuration.
-    pub(crate) fn new(machine: &Machine) -> Result<Containerd> {
+    /// Starts the daemon and writes the network's configuration, for the bridge or for ptp.
+    pub(crate) fn new(machine: &Machine, plugin: &str) -> Result<Containerd> {
         let configuration = machine.path("containerd.toml");
         write(
             &configuration,
@@ -46,11 +46,12 @@ disabled_plugins = [
             "cniVersion": "1.0.0",
             "name": NETWORK,
             "plugins": [{
-                "type": "bridge",
+                "type": plugin,
+                // ptp knows nothing of the next three.
                 "bridge": "pods0",
                 "isGateway": true,
-                "ipMasq": true,
                 "hairpinMode": true,
+                "ipMasq": true,
                 "ipam": {
                     "type": "host-local",
                     "ranges": [[{ "subnet": v4 }], [{ "subnet": v6 }]],

@@ -31,7 +31,7 @@ Usage: clients DIR [OPTION…]
 
   DIR              the plugins, as `ferrocni install DIR` puts them there
   --reference DIR  the Go plugins, for upgrades, and for podman's portmap, firewall and tuning [default: /usr/lib/cni]
-  --only CLIENT    containerd or podman
+  --only CLIENT    containerd, containerd-ptp or podman
   --help           this text
 
 Clients that are not installed are skipped by name; with CI=true in the environment that is a failure.
@@ -39,8 +39,11 @@ Exit status: 0 if every promise was kept, 1 if one was not, 2 if nothing could b
 ";
 
 /// A client, and the programs and packages without which it is skipped.
-const CLIENTS: [(&str, &[(&str, &str)]); 2] =
-    [("containerd", &containerd::PROGRAMS), ("podman", &podman::PROGRAMS)];
+const CLIENTS: [(&str, &[(&str, &str)]); 3] = [
+    ("containerd", &containerd::PROGRAMS),
+    ("containerd-ptp", &containerd::PROGRAMS),
+    ("podman", &podman::PROGRAMS),
+];
 
 /// The exit status when nothing could be tried.
 const BAD_USAGE: u8 = 2;
@@ -88,7 +91,7 @@ fn options() -> Result<Option<Options>> {
     }
     let plugins = plugins.ok_or("which directory? say for instance `clients target/plugins`")?;
     if only.as_ref().is_some_and(|only| CLIENTS.iter().all(|(client, _)| client != only)) {
-        return Err("the clients are containerd and podman".into());
+        return Err("the clients are containerd, containerd-ptp and podman".into());
     }
     Ok(Some(Options { plugins, reference, only }))
 }
@@ -100,8 +103,10 @@ fn play(options: &Options) -> Result<ExitCode> {
         Ok::<_, String>(found.to_string_lossy().into_owned())
     };
     let plugins = folder(&options.plugins)?;
-    if !Path::new(&plugins).join("bridge").is_file() {
-        return Err(format!("{plugins}: there is no bridge in it"));
+    for plugin in ["bridge", "ptp", "host-local"] {
+        if !Path::new(&plugins).join(plugin).is_file() {
+            return Err(format!("{plugins}: there is no {plugin} in it"));
+        }
     }
     // Without the reference's plugins the folder is an empty one.
     let nothing = tempfile::tempdir().map_err(|err| format!("make an empty folder: {err}"))?;
@@ -145,7 +150,8 @@ fn work(args: &[String]) -> Result<ExitCode> {
     let machine = Machine::set_up(Path::new(base), name, plugins, reference)?;
     let mut report = Report::default();
     let played = match client.as_str() {
-        "containerd" => containerd(&machine, &mut report),
+        "containerd" => containerd(&machine, &mut report, "bridge"),
+        "containerd-ptp" => containerd(&machine, &mut report, "ptp"),
         _ => podman(&machine, &mut report),
     };
     if let Err(problem) = played {
@@ -154,8 +160,8 @@ fn work(args: &[String]) -> Result<ExitCode> {
     Ok(if report.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn containerd(machine: &Machine, report: &mut Report) -> Result<()> {
-    let mut client = Containerd::new(machine)?;
+fn containerd(machine: &Machine, report: &mut Report, plugin: &str) -> Result<()> {
+    let mut client = Containerd::new(machine, plugin)?;
     Play { client: &mut client, machine, report }.all()
 }
 
