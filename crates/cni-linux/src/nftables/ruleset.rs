@@ -128,6 +128,16 @@ impl Ruleset {
         self
     }
 
+    /// The set does not have the element any more, which has to be there (`nft delete element`). For what is shared and has to
+    /// make room.
+    pub fn without_element(mut self, set: &Set<'_>, element: &Element) -> Ruleset {
+        match set.deletion(element) {
+            Ok(message) => self.messages.push(message),
+            Err(error) => self.refused = self.refused.or(Some(error)),
+        }
+        self
+    }
+
     /// The chain has these rules, and no others (`nft flush chain`, `nft add rule`).
     pub fn rules(self, chain: &Chain<'_>, rules: impl IntoIterator<Item = Rule>) -> Ruleset {
         let flush = rule_body(chain);

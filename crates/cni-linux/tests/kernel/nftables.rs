@@ -530,6 +530,13 @@ fn the_network_that_another_is_in_is_found(sandbox: &Sandbox) -> Result<()> {
     let found = host.nft_element(&pairs, &pair("10.1.2.0/24"))?.expect("it is inside");
     assert_eq!(found.key, [net("10.1.0.0/16"), net("10.1.0.0/16")]);
     assert!(host.nft_element(&pairs, &pair("10.2.0.0/24"))?.is_none());
+    // It makes room, in one transaction.
+    let part = Ruleset::new().element(&pairs, &pair("10.1.0.0/24"));
+    assert!(host.ensure_nft(&part).unwrap_err().is_exists());
+    let room = Ruleset::new().without_element(&pairs, &pair("10.1.0.0/16"));
+    host.ensure_nft(&room.clone().element(&pairs, &pair("10.1.0.0/24")))?;
+    assert_eq!(host.nft_elements(&pairs)?, [pair("10.1.0.0/24")]);
+    assert!(host.ensure_nft(&room).unwrap_err().is_gone());
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn tests() -> Vec<Test> {
         status_says_why_not => [kernel::veth, kernel::nftables],
         a_broken_add_leaves_nothing => [kernel::veth, kernel::nft],
         a_broken_add_with_iptables_leaves_nothing => [kernel::veth, kernel::iptables],
+        the_network_of_the_page_works => [kernel::veth, kernel::nftables],
         one_add_makes_the_requests_of_the_page => [kernel::veth, kernel::nftables],
     ];
     tests.into_iter().chain(go::tests()).collect()
@@ -530,9 +531,27 @@ fn breaks_cleanly(sandbox: &Sandbox, more: &str) -> Result<()> {
     Ok(())
 }
 
+const PAGE: &str = include_str!("../../../../docs/plugins/ptp.md");
+
+fn the_network_of_the_page_works(sandbox: &Sandbox) -> Result<()> {
+    let (container, state) = (sandbox.container(), tempfile::tempdir()?);
+    let block = PAGE.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let mut plugin = serde_json::from_str::<serde_json::Value>(block)?["plugins"][0].take();
+    plugin["name"] = "podnet".into();
+    plugin["ipam"]["dataDir"] = state.path().to_str().into();
+    let call = caller(&plugin.to_string(), &container);
+    call.status()?;
+    let result = call.add()?;
+    call.check(&result)?;
+    assert_eq!((result.ips.len(), result.routes.len()), (2, 2));
+    exchange(&container, sandbox.host(), "10.1.0.1");
+    call.gc(&[AttachmentId::parse("test", "eth0")?])?;
+    call.check(&result)?;
+    call.del(Some(&result))
+}
+
 /// The page cannot say anything else.
 fn one_add_makes_the_requests_of_the_page(sandbox: &Sandbox) -> Result<()> {
-    const PAGE: &str = include_str!("../../../../docs/plugins/ptp.md");
     let config = fixed(&["10.1.0.2/24 10.1.0.1"], r#", "ipMasq": true"#);
     let recorded = |of: &dyn Fn() -> Result<()>| -> Result<Vec<String>> {
         let (done, requests) = record(of);

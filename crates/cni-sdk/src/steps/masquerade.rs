@@ -8,7 +8,7 @@
 //! configuration, leaves nothing behind. No program is started for that unless the older x_tables have a `nat` table.
 //!
 //! What all attachments share (table, chains, sets, subnets) stays. Multicast is never masqueraded, nor what goes to the
-//! container's own subnet. Of two subnets one of which is in the other, the wider is taken for both.
+//! container's own subnet.
 
 mod iptables;
 mod nftables;
@@ -101,11 +101,16 @@ impl<'a> Masquerade<'a> {
             Backend::Nftables => nftables::check(self, addresses),
             Backend::Iptables => iptables::check(self, addresses),
         };
-        match checked {
-            // A Go plugin may have begun it, or the backend was another one then.
-            Err(_) if backend == Backend::Nftables && reference::is_there(self)? => Ok(()),
-            checked => checked,
-        }
+        let error = match checked {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // The backend was another one then, or a Go plugin has begun it.
+        let otherwise = match backend {
+            Backend::Nftables => reference::is_there(self)?,
+            Backend::Iptables => nftables::check(self, addresses).is_ok(),
+        };
+        if otherwise { Ok(()) } else { Err(error) }
     }
 
     fn owner(&self) -> String {

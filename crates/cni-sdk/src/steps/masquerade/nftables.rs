@@ -2,7 +2,8 @@
 //!
 //! A packet's source is looked up in a set of addresses (`sources`), and only what is found there goes on to the other rules,
 //! of which there are five however many attachments there are. The set of subnets has an element for each subnet, not for each
-//! attachment. No rule looks at the maps `owners`: they are where DEL, which knows the attachment and nothing else, finds
+//! attachment: from where, to where. Where one subnet is part of another, the narrower is left out of where the wider is from, so that
+//! each address is excepted for its own. No rule looks at the maps `owners`: they are where DEL, which knows the attachment and nothing else, finds
 //! the addresses.
 
 use std::collections::BTreeSet;
@@ -28,8 +29,8 @@ const SRCNAT: i32 = 100;
 /// How many rules the chains have.
 const RULES: [(Chain<'_>, usize); 2] = [(POSTROUTING, 2), (CHECKS, 5)];
 
-/// How often room is made for a subnet while others add theirs.
-const ATTEMPTS: usize = 5;
+/// How often exceptions are worked out anew while others add theirs.
+const ATTEMPTS: usize = 20;
 
 /// What there is for each version of IP.
 struct Side {
@@ -59,9 +60,9 @@ fn side(of: &IpNet) -> &'static Side {
 
 /// One transaction where other attachments of the subnet have been before.
 pub(super) fn add(of: &Masquerade<'_>, addresses: &[IpNet], undo: &mut Undo) -> Result<()> {
-    let (host, subnets) = (of.host, widest(addresses));
-    if host.nft_rules(&POSTROUTING)?.len() != RULES[0].1 || !uncovered(host, &subnets)?.is_empty() {
-        ensure(host, &subnets)?;
+    let host = of.host;
+    if !is_ready(host, addresses)? {
+        ensure(host, addresses)?;
     }
     let (name, comment) = (names::host_end(of.net, of.id), of.owner());
     let (mut addition, mut numbers) = (Addition::new(), [0, 0]);
@@ -73,7 +74,7 @@ pub(super) fn add(of: &Masquerade<'_>, addresses: &[IpNet], undo: &mut Undo) -> 
         *number += 1;
     }
     // The rule set goes along for the case that all has been flushed since.
-    Ok(host.add_nft(&addition, &ruleset(&subnets), undo)?)
+    Ok(host.add_nft(&addition, &ruleset(&[], &exceptions(&subnets(addresses))), undo)?)
 }
 
 pub(super) fn del(of: &Masquerade<'_>) -> Result<()> {
@@ -131,13 +132,14 @@ pub(super) fn check(of: &Masquerade<'_>, addresses: &[IpNet]) -> Result<()> {
             return failed(format!("it is not in {}", side.owners));
         }
     }
-    match uncovered(host, &widest(addresses))?.first() {
-        Some(subnet) => {
-            let set = &side(subnet).subnets;
-            Err(Error::failed(format!("subnet {subnet} is masqueraded within itself: it is not in {set}")))
+    for address in addresses {
+        if excepted(host, address)?.is_none() {
+            let (subnet, set) = (address.trunc(), &side(address).subnets);
+            let text = format!("subnet {subnet} is masqueraded within itself: it is not in {set}");
+            return Err(Error::failed(text));
         }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 pub(super) fn status(host: &Netns) -> Result<()> {
@@ -146,16 +148,21 @@ pub(super) fn status(host: &Netns) -> Result<()> {
         return Ok(());
     }
     // Whether the kernel can do it is found out by doing it, elsewhere.
-    let tried = Netns::temporary().and_then(|elsewhere| elsewhere.ensure_nft(&ruleset(&[])));
+    let tried = Netns::temporary().and_then(|elsewhere| elsewhere.ensure_nft(&ruleset(&[], &[])));
     tried.map_err(|error| Error::failed(format!("masquerading needs nf_tables: {error}")))
 }
 
-/// What is shared: all but `sources` and `owners` are only ever read by packets.
-fn ruleset(subnets: &[IpNet]) -> Ruleset {
+/// What packets are excepted for: those from the first network to the second.
+type Exception = (IpNet, IpNet);
+
+/// What is shared, without these exceptions and with those.
+fn ruleset(without: &[Exception], with: &[Exception]) -> Ruleset {
     let sets = SIDES.iter().flat_map(|side| [&side.sources, &side.subnets, &side.owners]);
     let shared = sets.fold(Ruleset::new().table(&TABLE), Ruleset::set);
+    let set = |exception: &Exception| &side(&exception.1).subnets;
     let shared =
-        subnets.iter().fold(shared, |shared, subnet| shared.element(&side(subnet).subnets, &within(*subnet)));
+        without.iter().fold(shared, |shared, gone| shared.without_element(set(gone), &element(gone)));
+    let shared = with.iter().fold(shared, |shared, new| shared.element(set(new), &element(new)));
     let checks = || Verdict::Goto("checks".into());
     let sources = [
         Rule::new().is_in(&[Field::Ip4Source], "sources").verdict(checks()),
@@ -175,43 +182,72 @@ fn ruleset(subnets: &[IpNet]) -> Ruleset {
     shared.chain(&CHECKS).rules(&CHECKS, rules).chain(&POSTROUTING).rules(&POSTROUTING, sources)
 }
 
-/// Makes what of the shared is not there.
-fn ensure(host: &Netns, subnets: &[IpNet]) -> Result<()> {
-    for _ in 1..ATTEMPTS {
-        match host.ensure_nft(&ruleset(&uncovered(host, subnets)?)) {
-            // The set takes no network that begins or ends as one does that it has.
-            Err(in_the_way) if in_the_way.is_exists() => make_room(host, subnets)?,
+/// Whether all that is shared is there. A packet of each address finds its own subnet.
+fn is_ready(host: &Netns, addresses: &[IpNet]) -> Result<bool> {
+    if host.nft_rules(&POSTROUTING)?.len() != RULES[0].1 {
+        return Ok(false);
+    }
+    for address in addresses {
+        if excepted(host, address)? != Some(address.trunc()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The network that an address is excepted for. One without a subnet has nobody to talk to in it.
+fn excepted(host: &Netns, address: &IpNet) -> Result<Option<IpNet>> {
+    if is_alone(address) {
+        return Ok(Some(*address));
+    }
+    let asked = Element::new([address.addr().into(), address.trunc().into()]);
+    let found = host.nft_element(&side(address).subnets, &asked)?;
+    Ok(found.and_then(|found| exception(&found)).map(|(_, to)| to))
+}
+
+/// Makes what of the shared is not there. Exceptions make room for those of subnets that are part of theirs.
+fn ensure(host: &Netns, addresses: &[IpNet]) -> Result<()> {
+    for attempt in 1.. {
+        let mut found = Vec::new();
+        for side in &SIDES {
+            found.extend(host.nft_elements(&side.subnets)?.iter().filter_map(exception));
+        }
+        let mut known = subnets(addresses);
+        known.extend(found.iter().map(|(_, to)| *to));
+        let wanted = exceptions(&known);
+        let missing_in = |those: &[Exception], of: &[Exception]| -> Vec<Exception> {
+            of.iter().filter(|exception| !those.contains(exception)).copied().collect()
+        };
+        match host.ensure_nft(&ruleset(&missing_in(&wanted, &found), &missing_in(&found, &wanted))) {
+            // Others have added or deleted meanwhile.
+            Err(raced) if (raced.is_exists() || raced.is_gone()) && attempt < ATTEMPTS => {}
             ensured => return Ok(ensured?),
         }
     }
-    Ok(host.ensure_nft(&ruleset(&uncovered(host, subnets)?))?)
-}
-
-/// Those of the subnets that are in none that is there.
-fn uncovered(host: &Netns, subnets: &[IpNet]) -> Result<Vec<IpNet>> {
-    let mut uncovered = Vec::new();
-    for subnet in subnets {
-        let found = host.nft_element(&side(subnet).subnets, &within(*subnet))?;
-        if !found.and_then(|found| network(&found)).is_some_and(|found| found.contains(subnet)) {
-            uncovered.push(*subnet);
-        }
-    }
-    Ok(uncovered)
-}
-
-/// Deletes the subnets that are part of one of these.
-fn make_room(host: &Netns, subnets: &[IpNet]) -> Result<()> {
-    let mut removal = Removal::new();
-    for subnet in subnets {
-        let set = &side(subnet).subnets;
-        for element in host.nft_elements(set)? {
-            if network(&element).is_some_and(|net| subnet.contains(&net)) {
-                removal = removal.element(set, &element);
-            }
-        }
-    }
-    host.del_nft(&removal)?;
     Ok(())
+}
+
+/// What to except for these subnets, so that each address is excepted for the narrowest that it is in.
+fn exceptions(subnets: &BTreeSet<IpNet>) -> Vec<Exception> {
+    let mut exceptions = Vec::new();
+    for subnet in subnets {
+        let narrower: Vec<_> =
+            subnets.iter().filter(|other| *other != subnet && subnet.contains(*other)).copied().collect();
+        exceptions.extend(without(*subnet, &narrower).into_iter().map(|from| (from, *subnet)));
+    }
+    exceptions
+}
+
+/// What is left of a network without others, which are parts of it.
+fn without(net: IpNet, parts: &[IpNet]) -> Vec<IpNet> {
+    if parts.contains(&net) {
+        return Vec::new();
+    }
+    if !parts.iter().any(|part| net.contains(part)) {
+        return vec![net];
+    }
+    let halves = net.subnets(net.prefix_len() + 1);
+    halves.into_iter().flatten().flat_map(|half| without(half, parts)).collect()
 }
 
 /// What an attachment owns: the elements of `owners`, and the address of each. It is asked for one after the other until
@@ -233,27 +269,29 @@ fn owner(name: &str, number: u32) -> Element {
     Element::new([name.into(), Value::Mark(number)])
 }
 
-/// From a subnet to itself.
-fn within(subnet: IpNet) -> Element {
-    Element::new([Value::Net(subnet), Value::Net(subnet)])
+fn element(exception: &Exception) -> Element {
+    Element::new([Value::Net(exception.0), Value::Net(exception.1)])
 }
 
-/// The subnet that an element of `subnets` is for.
-fn network(element: &Element) -> Option<IpNet> {
-    match *element.key.first()? {
+fn exception(element: &Element) -> Option<Exception> {
+    let network = |value: &Value| match *value {
         Value::Net(net) => Some(net),
         Value::Ip(address) => Some(address.into()),
+        _ => None,
+    };
+    match &element.key[..] {
+        [from, to] => Some((network(from)?, network(to)?)),
         _ => None,
     }
 }
 
-/// The subnets of addresses, without those that are part of others, and without those of one address, which has nobody to
-/// talk to in them.
-fn widest(addresses: &[IpNet]) -> Vec<IpNet> {
-    let subnets = addresses.iter().filter(|address| address.prefix_len() < address.max_prefix_len());
-    let subnets: BTreeSet<IpNet> = subnets.map(IpNet::trunc).collect();
-    let is_part = |subnet: &IpNet| subnets.iter().any(|other| other != subnet && other.contains(subnet));
-    subnets.iter().filter(|subnet| !is_part(subnet)).copied().collect()
+/// The subnets of addresses, but for those of one address.
+fn subnets(addresses: &[IpNet]) -> BTreeSet<IpNet> {
+    addresses.iter().filter(|address| !is_alone(address)).map(IpNet::trunc).collect()
+}
+
+fn is_alone(address: &IpNet) -> bool {
+    address.prefix_len() == address.max_prefix_len()
 }
 
 /// In a kernel without nf_tables there is nothing of ours.
@@ -269,15 +307,44 @@ pub(super) fn without_nftables<T: Default>(asked: cni_linux::Result<T>) -> Resul
 mod tests {
     use super::*;
 
+    fn exceptions_of(texts: &[&str]) -> Vec<String> {
+        let addresses: Vec<IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        exceptions(&subnets(&addresses)).iter().map(|(from, to)| format!("{from} {to}")).collect()
+    }
+
     #[test]
-    fn subnets_are_those_that_have_somebody_to_talk_to() {
-        let widest = |texts: &[&str]| {
-            let addresses: Vec<IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
-            super::widest(&addresses).iter().map(IpNet::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(widest(&["10.1.2.3/24", "10.1.2.4/24", "fd00::5/64"]), ["10.1.2.0/24", "fd00::/64"]);
-        assert_eq!(widest(&["10.1.2.3/32", "fd00::5/128"]), [""; 0]);
-        assert_eq!(widest(&["10.1.2.3/24", "10.1.9.9/16"]), ["10.1.0.0/16"]);
-        assert_eq!(widest(&["10.0.0.1/24", "10.0.1.1/24"]), ["10.0.0.0/24", "10.0.1.0/24"]);
+    fn subnets_are_excepted_that_have_somebody_to_talk_to() {
+        assert_eq!(
+            exceptions_of(&["10.1.2.3/24", "10.1.2.4/24", "fd00::5/64"]),
+            ["10.1.2.0/24 10.1.2.0/24", "fd00::/64 fd00::/64"]
+        );
+        assert_eq!(exceptions_of(&["10.1.2.3/32", "fd00::5/128"]), [""; 0]);
+        assert_eq!(
+            exceptions_of(&["10.0.0.1/24", "10.0.1.1/24"]),
+            ["10.0.0.0/24 10.0.0.0/24", "10.0.1.0/24 10.0.1.0/24"]
+        );
+    }
+
+    #[test]
+    fn of_subnets_in_each_other_each_address_is_in_its_own() {
+        assert_eq!(
+            exceptions_of(&["10.1.2.3/22", "10.1.1.9/24", "10.1.1.8/30"]),
+            [
+                "10.1.0.0/24 10.1.0.0/22",
+                "10.1.2.0/23 10.1.0.0/22",
+                "10.1.1.0/29 10.1.1.0/24",
+                "10.1.1.12/30 10.1.1.0/24",
+                "10.1.1.16/28 10.1.1.0/24",
+                "10.1.1.32/27 10.1.1.0/24",
+                "10.1.1.64/26 10.1.1.0/24",
+                "10.1.1.128/25 10.1.1.0/24",
+                "10.1.1.8/30 10.1.1.8/30",
+            ]
+        );
+        // Nothing but parts: nobody is left who would be in the wider alone.
+        assert_eq!(
+            exceptions_of(&["10.0.0.0/31", "10.0.0.2/31", "10.0.0.0/30"]),
+            ["10.0.0.0/31 10.0.0.0/31", "10.0.0.2/31 10.0.0.2/31"]
+        );
     }
 }
