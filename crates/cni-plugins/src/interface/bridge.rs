@@ -15,7 +15,7 @@ mod vlan_filter;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cni_sdk::linux::{Link, LinkChange, LinkSpec, Mac, OperState};
+use cni_sdk::linux::{Errno, Link, LinkChange, LinkSpec, Mac, OperState};
 use cni_sdk::steps::{self, Configuration, Dad, DnsKey, Veth, VethSpec, compare, forwarding, masquerade};
 use cni_sdk::{
     Add, AddResult, Check, Code, Del, Doing, Error, Gc, Netns, Network, Plugin, Result, Route, Status, Undo,
@@ -423,11 +423,18 @@ impl Bridge {
             return Ok(());
         }
         match at.container.announce(&at.veth.container, &addresses) {
-            // It is good to have, and not every container may.
-            Err(e) if e.is_denied() || e.is_unsupported() => Ok(()),
+            // It is good to have: not every container may, a host that is overloaded drops it, and what has been changed in the
+            // container meanwhile is not ours.
+            Err(e) if e.is_denied() || e.is_unsupported() || is_passing(e.errno()) => Ok(()),
             announced => Ok(announced?),
         }
     }
+}
+
+/// Why an announcement may be lost.
+fn is_passing(errno: Option<Errno>) -> bool {
+    let passing = [Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN, Errno::NETDOWN, Errno::ADDRNOTAVAIL];
+    errno.is_some_and(|errno| passing.contains(&errno))
 }
 
 /// A default route by way of this gateway, unless there is one; one that has no gateway gets this.

@@ -1,6 +1,7 @@
 //! From ADD to DEL and GC.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cni_sdk::linux::{LinkSpec, OperState, VethPeer};
 use cni_sdk::testing::{Sandbox, Snapshot, Test, break_add, fail_at, kernel, tests};
@@ -174,6 +175,9 @@ fn gc_leaves_what_is_valid_and_other_networks_on_the_bridge(sandbox: &Sandbox) -
     let containers: Vec<Netns> = (0..5).map(|_| sandbox.container()).collect();
     let result = net.pod(2, &containers[0]).add()?;
     let theirs = other.pod(5, &containers[3]).add()?;
+    for link in ["cni0", &net.host_end("pod2"), &other.host_end("pod5")] {
+        host.wait_for_addresses(link, Duration::from_secs(10))?;
+    }
     let before = Snapshot::take(host)?;
     net.pod(3, &containers[1]).add()?;
     net.pod(4, &containers[2]).add()?;

@@ -41,15 +41,16 @@ fn what_a_container_sends_comes_back_by_hairpin(sandbox: &Sandbox) -> Result<()>
         let pod = Net::new(keys).pod(2, &container);
         pod.add()?;
         let eth0 = container.link("eth0")?;
-        let spec = LinkSpec::macvlan("eth0", &eth0, MacvlanMode::Vepa).into_netns(&inner);
+        // Old kernels first make them beside their parent.
+        let spec = LinkSpec::macvlan("eth1", &eth0, MacvlanMode::Vepa).into_netns(&inner);
         container.add_link(spec, &mut undo)?;
-        inner.add_address("eth0", "10.1.2.50/24".parse::<ipnet::IpNet>()?)?;
-        inner.set_up("eth0")?;
+        inner.add_address("eth1", "10.1.2.50/24".parse::<ipnet::IpNet>()?)?;
+        inner.set_up("eth1")?;
         let nested = sandbox.container();
         container
-            .add_link(LinkSpec::macvlan("eth0", &eth0, MacvlanMode::Vepa).into_netns(&nested), &mut undo)?;
-        nested.add_address("eth0", "10.1.2.51/24".parse::<ipnet::IpNet>()?)?;
-        nested.set_up("eth0")?;
+            .add_link(LinkSpec::macvlan("eth1", &eth0, MacvlanMode::Vepa).into_netns(&nested), &mut undo)?;
+        nested.add_address("eth1", "10.1.2.51/24".parse::<ipnet::IpNet>()?)?;
+        nested.set_up("eth1")?;
         if comes_back {
             assert!(reaches(&inner, &nested, "10.1.2.51"));
         } else {

@@ -113,6 +113,9 @@ fn a_name_that_the_container_has(sandbox: &Sandbox) -> Result<()> {
     let container = sandbox.container();
     let pod = Net::new(GATEWAY).pod(2, &container);
     let result = pod.add()?;
+    for link in ["cni0", &Net::new(GATEWAY).host_end("pod2")] {
+        sandbox.host().wait_for_addresses(link, std::time::Duration::from_secs(10))?;
+    }
     let again = refused(sandbox, &container, &pod)?;
     assert!(again.msg.starts_with(r#"container veth name ("eth0") peer provided ("veth"#), "{again}");
     assert!(again.msg.ends_with("already exists"), "{again}");
@@ -130,8 +133,8 @@ fn namespaces_that_are_none(sandbox: &Sandbox) -> Result<()> {
         gone.msg.contains(r#"failed to Statfs "/nonexistent/netns": no such file or directory"#),
         "{gone}"
     );
-    let plain = refused(sandbox, &container, &pod.clone().netns("/etc/passwd"))?;
-    assert!(plain.msg.contains(r#"unknown FS magic on "/etc/passwd": "#), "{plain}");
+    let plain = refused(sandbox, &container, &pod.clone().netns("/etc/protocols"))?;
+    assert!(plain.msg.contains(r#"unknown FS magic on "/etc/protocols": "#), "{plain}");
     assert_eq!(sandbox.host().links()?.len(), 1, "not even a bridge");
     Ok(())
 }
