@@ -36,6 +36,9 @@ pub trait Plugin: DeserializeOwned + 'static {
     /// The versions of the specification that it speaks, oldest first.
     const VERSIONS: &'static [Version] = Version::ALL;
 
+    /// What it does, in half a line, for listings: `connects …`.
+    const SUMMARY: &'static str = "";
+
     /// Adds the container to the network, or modifies what the plugins before it made (spec §2 "ADD").
     ///
     /// A plugin that is not the first of its list finds their result in [`Add::prev_result`], and returns it with its
@@ -87,6 +90,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The versions that it speaks.
     pub versions: &'static [Version],
+    /// What it does, in half a line; may be empty.
+    pub summary: &'static str,
     /// The plugin as a function, for [`Embedded`](libcni::Embedded).
     pub run: libcni::Run,
     pub(crate) call: Call,
@@ -97,7 +102,7 @@ pub(crate) type Call = fn(&Invocation, &Request, &mut Undo) -> Result<Option<Add
 
 /// The row of plugin `P`.
 pub const fn entry<P: Plugin>() -> Entry {
-    Entry { name: P::TYPE, versions: P::VERSIONS, run: run::<P>, call: call::<P> }
+    Entry { name: P::TYPE, versions: P::VERSIONS, summary: P::SUMMARY, run: run::<P>, call: call::<P> }
 }
 
 /// Runs plugin `P` in memory: an invocation in, a reply out. A failed ADD has been undone by the time this returns.

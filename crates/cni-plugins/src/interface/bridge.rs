@@ -117,6 +117,8 @@ impl Default for Bridge {
 
 impl Plugin for Bridge {
     const TYPE: &'static str = "bridge";
+    const SUMMARY: &'static str =
+        "connects containers to each other and the host by a switch, as their gateway if asked to";
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
         let wanted = self.wanted(&cx.net)?;

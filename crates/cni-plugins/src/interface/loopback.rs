@@ -12,6 +12,7 @@ pub struct Loopback {}
 
 impl Plugin for Loopback {
     const TYPE: &'static str = "loopback";
+    const SUMMARY: &'static str = "brings the loopback interface up inside the container";
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
         let container = Netns::open(&cx.netns)?;

@@ -38,6 +38,8 @@ pub struct Ptp {
 
 impl Plugin for Ptp {
     const TYPE: &'static str = "ptp";
+    const SUMMARY: &'static str =
+        "connects the container to the host alone, by a pair of virtual Ethernet links";
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
         let (mtu, backend) = (self.mtu()?, self.backend()?);

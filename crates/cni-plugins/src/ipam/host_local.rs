@@ -118,6 +118,8 @@ impl Default for Ipam {
 
 impl Plugin for HostLocal {
     const TYPE: &'static str = "host-local";
+    const SUMMARY: &'static str =
+        "hands out addresses of ranges, and keeps account of them in files of this host";
 
     fn add(&self, cx: &Add, undo: &mut Undo) -> Result<AddResult> {
         let ipam = self.ipam()?;

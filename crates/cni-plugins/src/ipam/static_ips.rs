@@ -62,6 +62,7 @@ pub struct Requests {
 
 impl Plugin for StaticIps {
     const TYPE: &'static str = "static";
+    const SUMMARY: &'static str = "hands out the addresses that the configuration or the runtime says";
 
     fn add(&self, cx: &Add, _: &mut Undo) -> Result<AddResult> {
         let ipam = self.ipam()?;

@@ -33,7 +33,7 @@ impl List {
         let rows: Vec<Row> = PLUGINS
             .iter()
             .filter(chosen)
-            .map(|entry| Row { name: entry.name, versions: entry.versions, about: about(entry.name) })
+            .map(|entry| Row { name: entry.name, versions: entry.versions, about: entry.summary })
             .collect();
         match &self.name {
             Some(name) if rows.is_empty() => Err(unknown(name)),
@@ -70,33 +70,14 @@ pub(crate) fn nearest_plugin(name: &str) -> Option<&'static str> {
     libcni::nearest(name, PLUGINS.iter().map(|entry| entry.name))
 }
 
-/// What a plugin does, in a line.
-fn about(plugin: &str) -> &'static str {
-    match plugin {
-        "bridge" => {
-            "connects containers to each other and the host by a switch, as their gateway if asked to"
-        }
-        "host-local" => "hands out addresses of ranges, and keeps account of them in files of this host",
-        "ptp" => "connects the container to the host alone, by a pair of virtual Ethernet links",
-        "loopback" => "brings the loopback interface up inside the container",
-        "static" => "hands out the addresses that the configuration or the runtime says",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_plugin_is_described() {
-        let names = PLUGINS.iter().map(|plugin| plugin.name);
-        let undescribed: Vec<&str> = names.filter(|name| about(name).is_empty()).collect();
-        assert!(
-            undescribed.is_empty(),
-            "`ferrocni list` has nothing to say of {}: add a line to `about` in {}",
-            undescribed.join(", "),
-            file!()
-        );
+        let names = PLUGINS.iter().filter(|plugin| plugin.summary.is_empty()).map(|plugin| plugin.name);
+        let undescribed: Vec<&str> = names.collect();
+        assert!(undescribed.is_empty(), "these have no SUMMARY: {}", undescribed.join(", "));
     }
 }
