@@ -129,7 +129,8 @@ impl Ruleset {
     }
 
     /// The set does not have the element any more, which has to be there (`nft delete element`). For what is shared and has to
-    /// make room.
+    /// make room. Of several fields with [intervals](Set::interval) the kernel takes the element that the first combination of
+    /// values is in, whatever its end.
     pub fn without_element(mut self, set: &Set<'_>, element: &Element) -> Ruleset {
         match set.deletion(element) {
             Ok(message) => self.messages.push(message),
