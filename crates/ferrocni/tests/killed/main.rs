@@ -13,7 +13,7 @@ mod world;
 use std::io;
 use std::process::ExitCode;
 
-use cni_linux::testing::{self, Sandbox, Test};
+use cni_linux::testing::{self, Need, Sandbox, Test, kernel};
 use serde_json::Value;
 use trace::Ended;
 use world::{Case, Verb, Who, World};
@@ -21,22 +21,34 @@ use world::{Case, Verb, Who, World};
 /// How many instants are told at which something went wrong.
 const TOLD: usize = 5;
 
-/// What is tested. Whoever leaves something outside of the container has GC collect it.
-const CASES: [(&str, Case<'static>); 2] = [
-    (
-        "loopback",
-        Case { plugin: "loopback", config: r#"{"cniVersion": "1.1.0", "type": "loopback"}"#, plugins: None },
-    ),
-    (
-        "host_local",
-        Case {
-            plugin: "host-local",
-            config: r#"{"cniVersion": "1.1.0", "type": "bridge", "ipam": {"type": "host-local", "dataDir": "DIR",
-                "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}]]}}"#,
-            plugins: None,
-        },
-    ),
+/// What is tested, and what it needs of the kernel.
+const CASES: [(&str, Case<'static>, &[Need]); 5] = [
+    ("loopback", ours("loopback", r#"{"cniVersion": "1.1.0", "type": "loopback"}"#), &[]),
+    ("static", ours("static", STATIC), &[]),
+    ("host_local", ours("host-local", BRIDGE), &[]),
+    ("bridge", ours("bridge", BRIDGE), &[kernel::veth, kernel::bridge, kernel::nftables]),
+    ("bridge_by_iptables", ours("bridge", BY_IPTABLES), &[kernel::veth, kernel::bridge, kernel::iptables]),
 ];
+
+const STATIC: &str = r#"{"cniVersion": "1.1.0", "type": "ptp", "ipam": {
+    "type": "static", "addresses": [{"address": "10.9.0.7/16", "gateway": "10.9.0.1"}]
+}}"#;
+const BRIDGE: &str = r#"{"cniVersion": "1.1.0", "type": "bridge", "bridge": "br0",
+    "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true, "hairpinMode": true, "ipam": {
+    "type": "host-local", "dataDir": "DIR", "ranges": [
+        [{"subnet": "10.9.0.0/16", "rangeStart": "10.9.NUMBER.2", "rangeEnd": "10.9.NUMBER.254"}],
+        [{"subnet": "fd00:9::/64", "rangeStart": "fd00:9::NUMBER:2", "rangeEnd": "fd00:9::NUMBER:ffff"}]
+    ]
+}}"#;
+const BY_IPTABLES: &str = r#"{"cniVersion": "1.1.0", "type": "bridge", "bridge": "br0",
+    "isGateway": true, "ipMasq": true, "ipMasqBackend": "iptables", "ipam": {
+    "type": "host-local", "dataDir": "DIR", "routes": [{"dst": "0.0.0.0/0"}],
+    "subnet": "10.9.0.0/16", "rangeStart": "10.9.NUMBER.2", "rangeEnd": "10.9.NUMBER.254"
+}}"#;
+
+const fn ours(plugin: &'static str, config: &'static str) -> Case<'static> {
+    Case { plugin, config, plugins: None }
+}
 
 /// What is killed, and what comes after it.
 #[derive(Clone, Copy)]
@@ -146,7 +158,7 @@ fn sweep(case: Case<'_>, pass: Pass, told: usize) -> io::Result<(usize, Vec<Stri
 fn leaves_nothing(case: Case<'_>, pass: Pass) -> io::Result<()> {
     let (calls, wrong) = sweep(case, pass, TOLD)?;
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    // Or the program was not even loaded.
+    // Otherwise the program was not even loaded.
     assert!(calls > 20, "{calls} calls");
     Ok(())
 }
@@ -165,19 +177,21 @@ fn what_is_left_is_noticed(_: &Sandbox) -> io::Result<()> {
     let config = r#"{"cniVersion": "1.1.0", "dir": "DIR"}"#;
     let case = Case { plugin: "leaky", config, plugins: Some(folder.path()) };
     let (_, wrong) = sweep(case, Pass::AddThenDel, 1)?;
-    assert!(wrong[0].contains("file + ") && wrong[0].ends_with("/state/victim.first: "), "{wrong:?}");
+    assert!(wrong[0].ends_with("\nfile + victim.first: "), "{wrong:?}");
     Ok(())
 }
 
 fn main() -> ExitCode {
     let mut tests = testing::tests![what_is_left_is_noticed];
-    for (name, case) in CASES {
+    for (name, case, needs) in CASES {
         for (way, pass) in PASSES {
-            if case.plugin == "loopback" && pass.uses_gc() {
+            // They make nothing that outlives the container, so there is nothing to collect.
+            if ["loopback", "static"].contains(&case.plugin) && pass.uses_gc() {
                 continue;
             }
-            let test = move |_: &Sandbox| leaves_nothing(case, pass);
-            tests.push(Test::new(format!("{name}::killed_{way}"), test));
+            let test =
+                Test::new(format!("{name}::killed_{way}"), move |_: &Sandbox| leaves_nothing(case, pass));
+            tests.push(needs.iter().fold(test.needs(kernel::nft), |test, need| test.needs(*need)));
         }
     }
     testing::main(tests)

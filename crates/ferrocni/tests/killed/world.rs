@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ pub(crate) enum Verb<'a> {
     Gc(&'a [Who]),
 }
 
-/// A plugin and its configuration, in which `DIR` stands for the folder for state.
+/// A plugin and its configuration, in which `DIR` stands for the folder for state, and `NUMBER` for one of the network.
 #[derive(Clone, Copy)]
 pub(crate) struct Case<'a> {
     pub(crate) plugin: &'static str,
@@ -69,7 +71,7 @@ impl<'a> World<'a> {
         for netns in [&world.host].into_iter().chain(&world.containers) {
             netns.set_up("lo").map_err(io::Error::other)?;
             // Nobody else can have these addresses, and to wait for that at every call takes a second.
-            let undetected = || fs::write("/proc/sys/net/ipv6/conf/default/dad_transmits", "0");
+            let undetected = || fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
             netns.run(undetected).map_err(io::Error::other)??;
         }
         let bin = world.dir.path().join("bin");
@@ -143,10 +145,11 @@ impl<'a> World<'a> {
 
     fn config(&self, verb: Verb<'_>) -> Value {
         let state = self.dir.path().join("state");
-        let text = self.case.config.replace("DIR", &state.to_string_lossy());
-        let mut config: Value = serde_json::from_str(&text).expect("the configuration of a test is JSON");
         let foreign = matches!(verb, Verb::Add(Who::Foreign) | Verb::Del(Who::Foreign, _));
-        config["name"] = if foreign { "foreign" } else { "net" }.into();
+        let (name, number) = if foreign { ("foreign", "2") } else { ("net", "1") };
+        let text = self.case.config.replace("DIR", &state.to_string_lossy()).replace("NUMBER", number);
+        let mut config: Value = serde_json::from_str(&text).expect("the configuration of a test is JSON");
+        config["name"] = name.into();
         match verb {
             Verb::Del(_, Some(result)) => config["prevResult"] = result.clone(),
             Verb::Gc(valid) => {
@@ -187,7 +190,7 @@ impl Picture {
         let all = names.into_iter().zip([&world.host].into_iter().chain(&world.containers));
         let taken = all.map(|(name, netns)| Ok((name, Snapshot::take(netns).map_err(io::Error::other)?)));
         let mut files = Vec::new();
-        list(&world.dir.path().join("state"), &mut files)?;
+        list(&world.dir.path().join("state"), Path::new(""), &mut files)?;
         files.sort();
         Ok(Picture { namespaces: taken.collect::<io::Result<_>>()?, files })
     }
@@ -208,32 +211,31 @@ impl Picture {
     }
 }
 
-/// Everything below `folder`, with its content.
-fn list(folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path: PathBuf = entry?.path();
+/// Everything that is in `folder` below `root`, with its content.
+fn list(root: &Path, folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let path = folder.join(entry?.file_name());
         let name = path.display();
-        if path.ends_with(".ferrocni/taken") {
-            // Whether a block of addresses of which none is taken has a file.
+        if let Ok(target) = fs::read_link(root.join(&path)) {
+            // By when the folder changed last host-local knows whether somebody else has been there.
+            let now = fs::metadata(root.join(folder).join(".."))?;
+            let now = format!("mtime={}.{:09}", now.mtime(), now.mtime_nsec());
+            lines.push(format!("{name} -> {}", target.display()).replace(&now, "mtime=now"));
             continue;
         }
-        if path.is_dir() {
+        if root.join(&path).is_dir() {
             lines.push(format!("{name}/"));
-            list(&path, lines)?;
+            list(root, &path, lines)?;
             continue;
         }
-        if path.is_symlink() {
-            // host-local's says when its index is complete, and to whom it is.
-            lines.push(format!("{name} -> somewhere"));
+        let content = fs::read(root.join(&path))?;
+        if content.strip_prefix(b"taken\0\0\n").is_some_and(|bits| bits.iter().all(|bits| *bits == 0)) {
+            // host-local's note of which addresses are taken says that none is: so does no note.
             continue;
         }
-        let content = fs::read(&path)?;
         // Where host-local goes on looking moves with every ADD, and stays.
-        let last =
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("last_reserved_ip"));
-        let is_address =
-            || std::str::from_utf8(&content).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok());
-        match last && is_address() {
+        let is_address = String::from_utf8_lossy(&content).parse::<IpAddr>().is_ok();
+        match name.to_string().contains("last_reserved_ip") && is_address {
             true => lines.push(format!("{name}: an address")),
             false => lines.push(format!("{name}: {}", content.escape_ascii())),
         }
