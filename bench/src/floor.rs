@@ -158,8 +158,10 @@ pub fn perform(job: &str, place: &Place) -> Result<()> {
             place.attach()
         }
         "detach-masquerade" => {
-            Rtnl::open()?.delete(&place.host_end())?;
-            Ok(Nft::open()?.delete(place.address())?)
+            // Its end waits until the kernel has thrown away what was deleted; the link gives it the time for that.
+            let nft = Nft::open()?;
+            nft.delete(place.address())?;
+            Ok(Rtnl::open()?.delete(&place.host_end())?)
         }
         "collect" => Ok(Rtnl::open()?.delete_group(GROUP)?),
         "reserve" => Ok(File::create_new(reservation(place)?)?.write_all(b"floor\r\neth0")?),
