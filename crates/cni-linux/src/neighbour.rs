@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 
 use netlink_packet_route::link::LinkFlags;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::sockopt::{set_ipv6_multicast_hops, set_ipv6_multicast_if, set_ipv6_multicast_loop};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, ipproto, sendto, socket_with};
@@ -13,6 +16,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, ippro
 use crate::error::{Error, Result};
 use crate::link::{Link, LinkRef};
 use crate::mac::Mac;
+use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 
 /// `ETH_P_ARP` and `ETH_P_IP`, `include/uapi/linux/if_ether.h`.
@@ -34,29 +38,71 @@ impl Netns {
     /// unsolicited neighbour advertisement (RFC 4861, section 7.2.6). A link without neighbours, or without a hardware
     /// address, has nobody to tell.
     ///
-    /// One packet for each, and no request if the link is known. The link must be up.
+    /// One packet for each. The link must be up, and the addresses its own.
+    ///
+    /// The kernel itself sends the first ARP packet: two requests (`ip neigh add … use`, `ip neigh del`) make it ask for
+    /// the address, and forget the question. The end of a packet socket, which takes the others, waits for every processor to
+    /// have been elsewhere (`synchronize_net` in `packet_release`), ten milliseconds perhaps.
     ///
     /// # Errors
     ///
-    /// If the link is down, or an IPv6 address is not (yet) one of the link's own.
+    /// If the link, where it is looked up, is down, or an IPv6 address is not (yet) one of the link's own.
     pub fn announce<'a>(&self, which: impl Into<LinkRef<'a>>, addresses: &[IpAddr]) -> Result<()> {
         let looked_up;
         let link = match which.into() {
             LinkRef::Link(link) => link,
             which => {
                 looked_up = self.link(which)?;
+                if let Some(address) = addresses.first().filter(|_| !looked_up.is_up()) {
+                    let (doing, what) = announcement(&looked_up, *address);
+                    return Err(Error::os(doing, what, rustix::io::Errno::NETDOWN));
+                }
                 &looked_up
             }
         };
         let alone = link.is_loopback() || link.flags & LinkFlags::Noarp.bits() != 0;
         let Some(mac) = link.mac.filter(|_| !alone) else { return Ok(()) };
-        let announced = self.visit(|| addresses.iter().try_for_each(|&address| announce(link, mac, address)));
+        let first = addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        if let Some(first) = first {
+            self.have_asked(link, first)?;
+        }
+        let others: Vec<_> =
+            addresses.iter().filter(|address| first.is_none_or(|first| **address != first)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let announced = self.visit(|| others.iter().try_for_each(|&&address| announce(link, mac, address)));
         announced?
+    }
+
+    /// Has the kernel ask a link for an address of its own. The sender is the first address of the subnet, hence for one
+    /// address only.
+    fn have_asked(&self, link: &Link, address: Ipv4Addr) -> Result<()> {
+        let mut question = NeighbourMessage::default();
+        question.header.family = netlink_packet_route::AddressFamily::Inet;
+        question.header.ifindex = link.index;
+        question.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
+        let forget = question.clone();
+        question.header.flags = NeighbourFlags::Use;
+        let (doing, what) = announcement(link, IpAddr::V4(address));
+        let request = |kind, body| Request { kind, body, doing, what: &what };
+        self.socket().change(&request(rtm::NEWNEIGH, &question), Change::Beside)?;
+        match self.socket().change(&request(rtm::DELNEIGH, &forget), Change::Modify) {
+            Err(err) if err.is_gone() => Ok(()),
+            forgotten => forgotten,
+        }
     }
 }
 
+fn announcement(link: &Link, address: IpAddr) -> (&'static str, String) {
+    ("announce address", format!("{address} on link {:?}", link.name))
+}
+
 fn announce(link: &Link, mac: Mac, address: IpAddr) -> Result<()> {
-    let (doing, what) = ("announce address", format!("{address} on link {:?}", link.name));
+    let (doing, what) = announcement(link, address);
     #[cfg(feature = "testing")]
     crate::testing::fault::change("sendto", doing, &what)?;
     let sent = match address {

@@ -39,6 +39,8 @@ pub(crate) mod rtm {
     pub(crate) const NEWROUTE: u16 = 24;
     pub(crate) const DELROUTE: u16 = 25;
     pub(crate) const GETROUTE: u16 = 26;
+    pub(crate) const NEWNEIGH: u16 = 28;
+    pub(crate) const DELNEIGH: u16 = 29;
     pub(crate) const NEWRULE: u16 = 32;
     pub(crate) const DELRULE: u16 = 33;
     pub(crate) const GETRULE: u16 = 34;
@@ -101,6 +103,8 @@ fn message_name(protocol: isize, kind: u16) -> &'static str {
         rtm::NEWROUTE => "RTM_NEWROUTE",
         rtm::DELROUTE => "RTM_DELROUTE",
         rtm::GETROUTE => "RTM_GETROUTE",
+        rtm::NEWNEIGH => "RTM_NEWNEIGH",
+        rtm::DELNEIGH => "RTM_DELNEIGH",
         rtm::NEWRULE => "RTM_NEWRULE",
         rtm::DELRULE => "RTM_DELRULE",
         rtm::GETRULE => "RTM_GETRULE",

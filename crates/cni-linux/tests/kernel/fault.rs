@@ -86,7 +86,10 @@ fn every_room_is_broken_in_turn_and_leaves_nothing(sandbox: &Sandbox) -> Result<
             assert!(injected.outcome.unwrap_err().is_injected());
         } else {
             injected.outcome?;
-            assert_eq!(nth, 14, "five of attach, port, two and two sysctls, route, element, announcement");
+            assert_eq!(
+                nth, 15,
+                "five of attach, port, two and two sysctls, route, element, two of announcement"
+            );
         }
         undo.run().unwrap();
         assert_eq!(before.0.diff(&Snapshot::take(host)?), [""; 0], "change {nth}");

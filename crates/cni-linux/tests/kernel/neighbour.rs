@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, r
 pub(crate) fn tests() -> Vec<Test> {
     tests![
         neighbours_are_told_of_both_families => [kernel::veth],
+        a_second_address_of_a_subnet_is_announced_as_its_own_sender => [kernel::veth],
         a_link_that_is_down_or_has_no_such_address_is_an_error => [kernel::veth],
         loopback_has_nobody_to_tell,
     ]
@@ -70,7 +71,8 @@ fn neighbours_are_told_of_both_families(sandbox: &Sandbox) -> Result<()> {
     assert_eq!(
         requests,
         [
-            r#"sendto announce address 10.1.2.3 on link "eth0""#,
+            r#"RTM_NEWNEIGH announce address 10.1.2.3 on link "eth0""#,
+            r#"RTM_DELNEIGH announce address 10.1.2.3 on link "eth0""#,
             r#"sendto announce address fd00::3 on link "eth0""#
         ]
     );
@@ -91,7 +93,23 @@ fn neighbours_are_told_of_both_families(sandbox: &Sandbox) -> Result<()> {
     assert_ne!(body[2..4], [0, 0], "the checksum");
     assert_eq!((body[4], &body[24..26], &body[26..32]), (0x20, &[2, 1][..], &mac[..]));
     // By name it is one question more.
-    assert_eq!(record(|| container.announce("eth0", &[ip("10.1.2.3")])).1.len(), 2);
+    assert_eq!(record(|| container.announce("eth0", &[ip("10.1.2.3")])).1.len(), 3);
+    Ok(())
+}
+
+fn a_second_address_of_a_subnet_is_announced_as_its_own_sender(sandbox: &Sandbox) -> Result<()> {
+    let container = connected(sandbox)?;
+    let eth0 = container.link("eth0")?;
+    let addresses = [ip("10.1.2.3"), ip("10.1.2.4")];
+    addresses.iter().try_for_each(|address| container.add_address(&eth0, net(&format!("{address}/24"))))?;
+    let host = listen();
+    container.announce(&eth0, &addresses)?;
+    for last in [3, 4] {
+        let of_this = |frame: &[u8]| frame[12..14] == [8, 6] && frame[38..42] == [10, 1, 2, last];
+        assert_eq!(hear(&host, of_this)[28..32], [10, 1, 2, last]);
+    }
+    let table = container.run(|| std::fs::read_to_string("/proc/thread-self/net/arp"))?.expect("the table");
+    assert_eq!(table.lines().count(), 1, "nothing is left to be asked again:\n{table}");
     Ok(())
 }
 
@@ -106,6 +124,7 @@ fn a_link_that_is_down_or_has_no_such_address_is_an_error(sandbox: &Sandbox) -> 
     let error = container.announce("eth0", &[ip("10.1.2.3")]).unwrap_err();
     assert_eq!(error.to_string(), r#"announce address 10.1.2.3 on link "eth0": network is down"#);
     assert!(container.announce("nosuch", &[ip("10.1.2.3")]).unwrap_err().is_gone());
+    container.set_up("eth0")?;
     let injected = fail_at(1, || container.announce("eth0", &[ip("10.1.2.3")]));
     assert!(injected.outcome.unwrap_err().is_injected());
     Ok(())

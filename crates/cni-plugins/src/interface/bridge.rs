@@ -147,11 +147,12 @@ impl Plugin for Bridge {
 
     fn del(&self, cx: &Del) -> Result<()> {
         let host = Netns::current()?;
-        // Nothing may refer to the addresses any more when they are given back.
+        // Nothing may refer to the addresses any more when they are given back. A socket of nf_tables, when it is closed,
+        // waits until what was deleted by it is gone for good; it is while the link is deleted.
         steps::all([
+            Masquerade::new(&host, &cx.net.name, &cx.id).del(),
             steps::veth::del(cx, &host),
             spoof_check::del(&host, &cx.net.name, &cx.id),
-            Masquerade::new(&host, &cx.net.name, &cx.id).del(),
             cx.net.ipam_del(),
         ])
     }
