@@ -99,17 +99,24 @@ pub(crate) fn is_lost(line: &str) -> bool {
 
 /// Each rule and each element of a set with its table, so that it can be told from its like.
 fn rules(ruleset: &str, lines: &mut Vec<String>) {
-    let mut table = "";
+    let (mut table, mut in_elements) = ("", false);
     for line in ruleset.lines() {
         if line.starts_with("table ") {
             table = line.trim_end_matches(" {");
         }
-        for part in line.trim().trim_start_matches("elements = {").trim_end_matches('}').split(", ") {
-            let part = part.trim().trim_end_matches(',');
-            if !part.is_empty() {
-                lines.push(format!("rule {table}: {part}"));
-            }
-        }
+        let line = line.trim();
+        in_elements |= line.starts_with("elements = {");
+        let mut quoted = false;
+        let ends = |char| {
+            quoted ^= char == '"';
+            in_elements && !quoted && char == ','
+        };
+        let elements = line.trim_start_matches("elements = {").split(ends);
+        let elements =
+            elements.map(|element| if in_elements { element.trim_end_matches('}') } else { element });
+        let elements = elements.map(str::trim).filter(|element| !element.is_empty());
+        lines.extend(elements.map(|element| format!("rule {table}: {element}")));
+        in_elements &= !line.ends_with('}');
     }
 }
 
@@ -135,12 +142,12 @@ mod tests {
 
     #[test]
     fn an_element_that_is_left_is_named_with_its_table() {
-        let before = traces("table inet t {\n\tset s {\n\t\telements = { 10.0.0.2, 10.0.0.3 }\n\t}\n}\n");
-        let after =
-            traces("table inet t {\n\tset s {\n\t\telements = { 10.0.0.4,\n\t\t\t     10.0.0.2 }\n\t}\n}\n");
+        let table = |elements| traces(&format!("table inet t {{\n\tset s {{\n\t\t{elements}\n\t}}\n}}\n"));
+        let before = table("elements = { 10.0.0.2, 10.0.0.3 }");
+        let after = table("elements = { 10.0.0.4 comment \"a, b\",\n\t\t\t     10.0.0.2 }");
         assert_eq!(
             before.against(&after),
-            ["left: rule table inet t: 10.0.0.4\n", "lost: rule table inet t: 10.0.0.3\n"]
+            ["left: rule table inet t: 10.0.0.4 comment \"a, b\"\n", "lost: rule table inet t: 10.0.0.3\n"]
         );
         assert!(before.against(&before).is_empty());
         assert!(is_ours_alone(&before.against(&after)[0]) && is_lost(&before.against(&after)[1]));
