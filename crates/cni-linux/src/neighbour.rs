@@ -16,12 +16,18 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, ippro
 use crate::error::{Error, Result};
 use crate::link::{Link, LinkRef};
 use crate::mac::Mac;
+use crate::netlink::encode::Body;
+use crate::netlink::wire::attributes;
 use crate::netlink::{Change, Request, rtm};
 use crate::netns::Netns;
 
 /// `ETH_P_ARP` and `ETH_P_IP`, `include/uapi/linux/if_ether.h`.
 const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IP: u16 = 0x0800;
+/// `struct ndmsg` and its attributes, `include/uapi/linux/neighbour.h`.
+const NDMSG: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
 /// `ARPHRD_ETHER` and `ARPOP_REQUEST`, `include/uapi/linux/if_arp.h`.
 const ARPHRD_ETHER: u16 = 1;
 const ARPOP_REQUEST: u16 = 1;
@@ -34,6 +40,26 @@ const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 impl Netns {
+    /// The hardware address that is remembered for an address on a link, however long ago it was heard of
+    /// (`ip neighbour get … dev …`). One request if the link is known. Linux 5.0 and later.
+    pub fn neighbour<'a>(&self, link: impl Into<LinkRef<'a>>, address: IpAddr) -> Result<Option<Mac>> {
+        let link = link.into();
+        let mut header = [0; NDMSG];
+        header[0] = u8::from(crate::address::family(address));
+        header[4..8].copy_from_slice(&self.index_of(link)?.to_ne_bytes());
+        let mut body = Body::new(&header);
+        match address {
+            IpAddr::V4(address) => body.bytes(NDA_DST, &address.octets()),
+            IpAddr::V6(address) => body.bytes(NDA_DST, &address.octets()),
+        };
+        let what = format_args!("{address} on link {link}");
+        let request = Request { kind: rtm::GETNEIGH, body: &body, doing: "look up neighbour", what: &what };
+        match self.socket().get(&request, |body| Some(read_mac(body))) {
+            Err(gone) if gone.is_gone() => Ok(None),
+            found => found,
+        }
+    }
+
     /// Tells the neighbours on a link that it has these addresses: by gratuitous ARP (RFC 5227, section 3) and
     /// unsolicited neighbour advertisement (RFC 4861, section 7.2.6). A link without neighbours, or without a hardware
     /// address, has nobody to tell.
@@ -99,6 +125,12 @@ impl Netns {
 
 fn announcement(link: &Link, address: IpAddr) -> (&'static str, String) {
     ("announce address", format!("{address} on link {:?}", link.name))
+}
+
+/// Reads the body of an `RTM_NEWNEIGH` message. Who did not answer has no hardware address.
+fn read_mac(body: &[u8]) -> Option<Mac> {
+    let mut found = attributes(body.get(NDMSG..)?).filter(|(kind, _)| *kind == NDA_LLADDR);
+    found.find_map(|(_, value)| <[u8; 6]>::try_from(value).ok()).map(Mac::new)
 }
 
 fn announce(link: &Link, mac: Mac, address: IpAddr) -> Result<()> {

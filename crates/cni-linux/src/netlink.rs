@@ -41,6 +41,7 @@ pub(crate) mod rtm {
     pub(crate) const GETROUTE: u16 = 26;
     pub(crate) const NEWNEIGH: u16 = 28;
     pub(crate) const DELNEIGH: u16 = 29;
+    pub(crate) const GETNEIGH: u16 = 30;
     pub(crate) const NEWRULE: u16 = 32;
     pub(crate) const DELRULE: u16 = 33;
     pub(crate) const GETRULE: u16 = 34;
@@ -105,6 +106,7 @@ fn message_name(protocol: isize, kind: u16) -> &'static str {
         rtm::GETROUTE => "RTM_GETROUTE",
         rtm::NEWNEIGH => "RTM_NEWNEIGH",
         rtm::DELNEIGH => "RTM_DELNEIGH",
+        rtm::GETNEIGH => "RTM_GETNEIGH",
         rtm::NEWRULE => "RTM_NEWRULE",
         rtm::DELRULE => "RTM_DELRULE",
         rtm::GETRULE => "RTM_GETRULE",

@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         a_second_address_of_a_subnet_is_announced_as_its_own_sender => [kernel::veth],
         a_link_that_is_down_or_has_no_such_address_is_an_error => [kernel::veth],
         loopback_has_nobody_to_tell,
+        what_is_remembered_of_a_neighbour_is_one_request => [kernel::veth],
     ]
 }
 
@@ -134,4 +135,26 @@ fn loopback_has_nobody_to_tell(sandbox: &Sandbox) -> Result<()> {
     let container = sandbox.container();
     container.set_up("lo")?;
     container.announce("lo", &[ip("127.0.0.1"), ip("::1")])
+}
+
+fn what_is_remembered_of_a_neighbour_is_one_request(sandbox: &Sandbox) -> Result<()> {
+    let (host, container) = (sandbox.host(), connected(sandbox)?);
+    let veth = host.link("veth0")?;
+    for (ours, theirs, wildcard) in [("10.1.2.1/24", "10.1.2.3", "0.0.0.0"), ("fd00::1/64", "fd00::3", "::")]
+    {
+        host.add_address(&veth, AddressSpec::new(net(ours)).without_dad())?;
+        let theirs_on_link = AddressSpec::new(IpNet::new(ip(theirs), net(ours).prefix_len()).unwrap());
+        container.add_address("eth0", theirs_on_link.without_dad())?;
+        assert_eq!(host.neighbour(&veth, ip(theirs))?, None);
+        let socket = host.run(|| std::net::UdpSocket::bind((ip(wildcard), 0))).unwrap().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while host.neighbour(&veth, ip(theirs))?.is_none() && Instant::now() < deadline {
+            socket.send_to(b"hello", (ip(theirs), 9)).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (found, requests) = record(|| host.neighbour(&veth, ip(theirs)));
+        assert_eq!((found?, requests.len()), (Some(MAC), 1));
+    }
+    assert!(host.neighbour("nosuch", ip("10.1.2.3")).unwrap_err().is_gone());
+    Ok(())
 }

@@ -135,12 +135,14 @@ impl Plugin for Bridge {
         }
         let at = Attachment { host, container, bridge, veth };
         let mut result = at.describe();
+        let mut gateway = None;
         if wanted.layer3 {
-            self.add_layer3(cx, &at, &wanted, &mut result, undo)?;
+            gateway = self.add_layer3(cx, &at, &wanted, &mut result, undo)?;
         } else if !self.disable_container_interface {
             at.container.change_link(&at.veth.container, &LinkChange::new().up())?;
         }
         self.wait_for_port(&at, &mut result)?;
+        self.tell_neighbours(&at, gateway.as_ref(), &result)?;
         result.dns = self.dns.or(result.dns);
         Ok(result)
     }
@@ -334,7 +336,8 @@ impl Bridge {
             .map_err(|e| Error::failed(format!("failed to {doing} for {:?}: {e}", port.name)))
     }
 
-    /// Addresses, from the IPAM plugin to the container's interface, with all that they need on the host.
+    /// Addresses, from the IPAM plugin to the container's interface, with all that they need on the host. Returns the host's
+    /// interface that is their gateway, if it is.
     fn add_layer3(
         &self,
         cx: &Add,
@@ -342,13 +345,14 @@ impl Bridge {
         wanted: &Wanted,
         result: &mut AddResult,
         undo: &mut Undo,
-    ) -> Result<()> {
+    ) -> Result<Option<Link>> {
         let from_ipam = cx.net.ipam_add(undo)?;
         if from_ipam.ips.is_empty() {
             return Err(Error::failed("IPAM plugin returned missing IP config"));
         }
         (result.ips, result.routes, result.dns) = (from_ipam.ips, from_ipam.routes, from_ipam.dns);
         self.complete(result);
+        let mut gateway = None;
         if self.has_gateway() {
             let on = match wanted.gateway_vlan {
                 None => at.bridge.clone(),
@@ -368,13 +372,15 @@ impl Bridge {
             let any = |v6| gateways.iter().any(|gw| gw.addr().is_ipv6() == v6);
             forwarding::ensure(&at.host, any(false), any(true))
                 .map_err(|e| Error::failed(format!("failed to enable forwarding: {e}")))?;
+            gateway = Some(on);
         }
         if let Some(backend) = wanted.masquerade {
             let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
             Masquerade::new(&at.host, &cx.net.name, &cx.id).add(backend, &addresses, undo)?;
         }
         let how = Configuration { dad: self.dad(), arp_notify: true, ..Configuration::default() };
-        steps::configure(&at.container, &at.veth.container, result, how, undo)
+        steps::configure(&at.container, &at.veth.container, result, how, undo)?;
+        Ok(gateway)
     }
 
     fn has_gateway(&self) -> bool {
@@ -403,8 +409,7 @@ impl Bridge {
         }
     }
 
-    /// Waits until the port carries packets, and tells the neighbours then who has the addresses now: what was sent before was
-    /// lost. Hardware addresses may be others than they were.
+    /// Waits until the port carries packets. Hardware addresses may be others then than they were.
     fn wait_for_port(&self, at: &Attachment, result: &mut AddResult) -> Result<()> {
         let works = |link: &Link| self.disable_container_interface || link.oper_state() == OperState::Up;
         let port = at.host.wait_for_link(&at.veth.host, PORT_TIMEOUT, works)?;
@@ -420,9 +425,24 @@ impl Bridge {
         if let Some(mac) = port.port().and_then(|port| port.bridge) {
             result.interfaces[0].mac = mac.to_string();
         }
+        Ok(())
+    }
+
+    /// Tells the neighbours who has the addresses now, if any of them may remember somebody else; what was sent before the port
+    /// carried packets was lost.
+    ///
+    /// Every port gets a copy, a thousand on a full host. So nothing is sent where the host, who is the gateway, remembers
+    /// nobody: a container that has used its network has made itself known there.
+    fn tell_neighbours(&self, at: &Attachment, gateway: Option<&Link>, result: &AddResult) -> Result<()> {
         let usable = |ip: &IpAddr| ip.is_ipv4() || self.dad() == Dad::Off;
         let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.addr()).filter(usable).collect();
-        if addresses.is_empty() {
+        let mac = at.veth.container.mac();
+        let is_remembered = |address: &IpAddr| match gateway.map(|link| at.host.neighbour(link, *address)) {
+            Some(Ok(known)) => known.is_some() && known != mac,
+            // Nobody knows, as before Linux 5.0.
+            Some(Err(_)) | None => true,
+        };
+        if !addresses.iter().any(is_remembered) {
             return Ok(());
         }
         match at.container.announce(&at.veth.container, &addresses) {

@@ -16,8 +16,15 @@ use super::vlan_filter;
 pub(super) fn ensure(host: &Netns, link: &Link, address: IpNet, force: bool) -> Result<()> {
     let name = &link.name;
     let failed = |why: String| Error::failed(format!("failed to set bridge addr: {why}"));
-    let cannot_add =
-        |e: cni_sdk::linux::Error| failed(format!("could not add IP address {address} to {name:?}: {e}"));
+    let cannot_add = |e: cni_sdk::linux::Error| {
+        let error = failed(format!("could not add IP address {address} to {name:?}: {e}"));
+        let off = e.is_denied() && address.addr().is_ipv6();
+        if off {
+            error.with_details(format!("IPv6 is off there: net/ipv6/conf/{name}/disable_ipv6"))
+        } else {
+            error
+        }
+    };
     let spec = AddressSpec::new(address).broadcast();
     let spec = if address.addr().is_ipv6() { spec.without_dad() } else { spec };
     match host.add_address(link, spec.clone()) {

@@ -187,8 +187,7 @@ fn ipv6_that_the_host_has_not(sandbox: &Sandbox) -> Result<()> {
     let error = refused(sandbox, &container, &pod)?;
     let text = r#"failed to set bridge addr: could not add IP address fd00:1:2::1/64 to "cni0": "#;
     assert!(error.msg.starts_with(text), "{error}");
-    // Some kernels say whose words they are.
-    assert!(error.msg.ends_with("IPv6 is disabled on this device)"), "{error}");
+    assert_eq!(error.details, "IPv6 is off there: net/ipv6/conf/cni0/disable_ipv6");
     Net::new(GATEWAY).with_addresses(&["10.1.2.2/24"], &container).add()?;
     Ok(())
 }
