@@ -8,6 +8,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::stage::Place;
+
+/// What stands in a configuration for the result of the attachment's ADD.
+pub(crate) const RESULT: &str = "${result}";
+
+/// The plugins that others delegate to.
+const IPAM_PLUGINS: [&str; 3] = ["host-local", "static", "dhcp"];
+
+/// Whether plugins delegate to it.
+pub(crate) fn is_ipam(plugin: &str) -> bool {
+    IPAM_PLUGINS.contains(&plugin)
+}
+
 /// One case: steps that are played one after the other in the same, fresh namespaces.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -28,6 +41,12 @@ pub(crate) struct Case {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Need {
     Ipv6,
+    /// Bridges that heed VLANs.
+    VlanFiltering,
+    /// The program `iptables`, where the plugins look for it.
+    Iptables,
+    /// The program `nft`.
+    Nft,
 }
 
 /// One execution.
@@ -52,7 +71,10 @@ pub(crate) struct Step {
     pub(crate) stdin_is: StdinKind,
     #[serde(default)]
     pub(crate) stdout_is: StdoutKind,
-    /// What is done to the container's namespace beforehand.
+    /// Whether CHECK and DEL get the result of the attachment's ADD as `prevResult`, as runtimes give it.
+    #[serde(default)]
+    pub(crate) pass_on: bool,
+    /// What is done beforehand.
     #[serde(default)]
     pub(crate) prepare: Vec<Preparation>,
     pub(crate) expect: Expect,
@@ -69,8 +91,26 @@ fn loopback() -> String {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reference {
-    pub(crate) expect: Expect,
+    /// What is expected of the reference; without it the same, in which there is room for the difference.
+    #[serde(default)]
+    pub(crate) expect: Option<Expect>,
     pub(crate) difference: String,
+    /// Whose difference it is, where the plugin and the one that it delegates to are not of one kind.
+    #[serde(default)]
+    pub(crate) by: By,
+}
+
+/// Who must be the reference's for a difference to show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum By {
+    /// The plugin that is executed.
+    #[default]
+    Plugin,
+    /// The IPAM plugin that it delegates to.
+    Delegate,
+    /// One of them is enough.
+    Either,
 }
 
 /// Text, or text in parts of which some are not text or too long to be written down.
@@ -120,10 +160,18 @@ pub(crate) enum StdoutKind {
     Broken,
 }
 
-/// Something that is done to the container's namespace.
+/// Something that is done before an execution, to the container's namespace unless it says something else.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Preparation {
+    /// A line for the shell, in the container's namespace.
+    Container(String),
+    /// One in the host's.
+    Host(String),
+    /// One in that of another container.
+    Other(String),
+    /// Write a file, and make the folders that it needs: its path and what is in it.
+    File(String, Bytes),
     /// Set this interface up.
     Up(String),
     /// Set it down.
@@ -144,9 +192,21 @@ pub(crate) struct Expect {
     /// What must be on standard error.
     #[serde(default)]
     pub(crate) stderr: Option<Value>,
-    /// What changes in the two namespaces.
+    /// What changes in the namespaces.
     #[serde(default)]
     pub(crate) changes: Changes,
+    /// What is in the namespaces afterwards, whoever made it.
+    #[serde(default)]
+    pub(crate) state: State,
+    /// What files and folders hold afterwards: text, an object with what is in the folder, `null` if nothing is there.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, Value>,
+    /// What can be done afterwards.
+    #[serde(default)]
+    pub(crate) commands: Vec<ShellCommand>,
+    /// Which packets arrive afterwards, and from where.
+    #[serde(default)]
+    pub(crate) packets: Vec<Packet>,
 }
 
 /// What is printed, and the exit status that goes with it.
@@ -197,14 +257,51 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
     Value::deserialize(deserializer).map(Some)
 }
 
-/// What an execution changes in the two namespaces.
+/// What an execution changes in the namespaces.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Changes {
+    /// What it is compared with.
+    #[serde(default)]
+    pub(crate) since: Since,
     #[serde(default)]
     pub(crate) container: Change,
     #[serde(default)]
     pub(crate) host: Change,
+    #[serde(default)]
+    pub(crate) other: Change,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Since {
+    /// How it was before this execution.
+    #[default]
+    Step,
+    /// How it was before the first execution of the case.
+    Start,
+}
+
+/// What is in the namespaces: lines, in which `*` stands for any text. One with a `!` before it must not be there.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct State {
+    pub(crate) container: Vec<String>,
+    pub(crate) host: Vec<String>,
+    pub(crate) other: Vec<String>,
+}
+
+/// A line for the shell in one of the namespaces, and what is expected of it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ShellCommand {
+    pub(crate) container: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) other: Option<String>,
+    /// What it prints to standard output.
+    pub(crate) prints: Option<Value>,
+    /// Whether it fails.
+    pub(crate) fails: bool,
 }
 
 /// A change in one namespace.
@@ -213,9 +310,20 @@ pub(crate) struct Changes {
 pub(crate) enum Change {
     /// One of those that `cases/changes.json` defines.
     Named(String),
-    /// Lines that come (`+ …`) or go (`- …`), in which `*` stands for any text. One with a `?` before it may be
-    /// missing: it depends on the kernel.
+    /// Lines that come (`+ …`) or go (`- …`), in which `*` stands for any text, and names. A line with a `?` before it
+    /// may be missing: it depends on the kernel.
     Lines(Vec<String>),
+}
+
+/// A datagram from one namespace to an address in another.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Packet {
+    pub(crate) from: Place,
+    pub(crate) to: Place,
+    pub(crate) address: String,
+    /// The sender's address, as the receiver sees it; without it the packet does not arrive.
+    pub(crate) seen_as: Option<String>,
 }
 
 impl Default for Change {
@@ -226,12 +334,17 @@ impl Default for Change {
 }
 
 impl Change {
-    /// Replaces a name by what it stands for.
+    /// Replaces names by what they stand for, also those that stand among lines.
     pub(crate) fn resolve(&mut self, named: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
-        if let Change::Named(name) = self {
-            let lines = named.get(name).ok_or_else(|| format!("no change is called {name:?}"))?;
-            *self = Change::Lines(lines.clone());
+        let mut lines = Vec::new();
+        for line in self.lines() {
+            if ["+ ", "- ", "?+ ", "?- "].iter().any(|sign| line.starts_with(sign)) {
+                lines.push(line.clone());
+            } else {
+                lines.extend(named.get(line).ok_or_else(|| format!("no change is called {line:?}"))?.clone());
+            }
         }
+        *self = Change::Lines(lines);
         Ok(())
     }
 
@@ -244,10 +357,48 @@ impl Change {
     }
 }
 
+impl Case {
+    /// Whether there is another container in it.
+    pub(crate) fn has_other(&self) -> bool {
+        let mentions = |step: &Step| {
+            format!("{:?} {:?} {:?}", step.env, step.config, step.prepare).contains("${other}")
+                || step.expect.packets.iter().any(|packet| [packet.from, packet.to].contains(&Place::Other))
+                || step.prepare.iter().any(|preparation| matches!(preparation, Preparation::Other(_)))
+        };
+        self.steps.iter().any(mentions)
+    }
+}
+
+impl Changes {
+    pub(crate) fn resolve(&mut self, named: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
+        for change in [&mut self.container, &mut self.host, &mut self.other] {
+            change.resolve(named)?;
+        }
+        Ok(())
+    }
+}
+
 impl Step {
+    /// The attachment, as runtimes tell them apart: network, container id, interface name.
+    pub(crate) fn attachment(&self) -> String {
+        let network = self.config.get("name").map_or_else(|| "conformance".to_owned(), Value::to_string);
+        let variable = |key: &str| self.env.get(key).map(|value| format!("{value:?}")).unwrap_or_default();
+        format!("{network} {} {}", variable("CNI_CONTAINERID"), variable("CNI_IFNAME"))
+    }
+
+    /// Gives CHECK and DEL the result of the ADD before them, where the version has it and nothing else is said.
+    pub(crate) fn pass_on_result(&mut self) {
+        let version =
+            self.config.get("cniVersion").map_or("1.0.0", |version| version.as_str().unwrap_or("0.1.0"));
+        let old = ["0.1.0", "0.2.0", "0.3.0", "0.3.1"].contains(&version);
+        if self.pass_on && !old && ["CHECK", "DEL"].contains(&self.verb.as_str()) {
+            self.config.entry("prevResult").or_insert_with(|| Value::from(RESULT));
+        }
+    }
+
     /// Every expectation of the step.
     pub(crate) fn expectations_mut(&mut self) -> impl Iterator<Item = &mut Expect> {
-        let reference = self.reference.as_mut().map(|reference| &mut reference.expect);
+        let reference = self.reference.as_mut().and_then(|reference| reference.expect.as_mut());
         std::iter::once(&mut self.expect).chain(reference)
     }
 }

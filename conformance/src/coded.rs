@@ -9,42 +9,52 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::case::Step;
-use crate::judge::judge;
+use crate::judge::{documents, judge};
+use crate::names::Names;
 use crate::play::{Failure, Subject};
 use crate::stage::Stage;
+
+mod parallel;
 
 /// A case that is a function.
 #[derive(Debug)]
 pub(crate) struct Coded {
     pub(crate) name: &'static str,
     pub(crate) why: &'static str,
+    /// The plugins that it plays.
+    pub(crate) plugins: &'static [&'static str],
     pub(crate) play: fn(&Subject) -> Result<(), Failure>,
 }
 
 /// Name, one line for people, cases.
 type CodedGroup = (&'static str, &'static str, &'static [Coded]);
 
-pub(crate) const GROUPS: &[CodedGroup] = &[(
+pub(crate) const GROUPS: &[CodedGroup] = &[LOOPBACK, parallel::HOST_LOCAL, parallel::BRIDGE, parallel::PTP];
+
+const LOOPBACK: CodedGroup = (
     "loopback/parallel",
     "many at once",
     &[
         Coded {
             name: "50 ADDs at once in 50 namespaces",
             why: "runtimes start containers in parallel; none may see another's namespace",
+            plugins: &["loopback"],
             play: fifty_namespaces,
         },
         Coded {
             name: "20 ADDs at once in one namespace",
             why: "ADD of loopback is idempotent, whatever happens in between",
+            plugins: &["loopback"],
             play: one_namespace,
         },
         Coded {
             name: "ADD, CHECK and DEL of 20 containers at once",
             why: "the whole life of a container, next to that of others",
+            plugins: &["loopback"],
             play: whole_lives,
         },
     ],
-)];
+);
 
 fn fifty_namespaces(subject: &Subject) -> Result<(), Failure> {
     let stages = stages(subject, 50)?;
@@ -72,6 +82,7 @@ fn whole_lives(subject: &Subject) -> Result<(), Failure> {
             lo_is(stage, false)
         }
     }))
+    .map(drop)
 }
 
 fn added() -> Value {
@@ -81,12 +92,15 @@ fn added() -> Value {
 }
 
 fn stages(subject: &Subject, count: usize) -> Result<Vec<Stage>, Failure> {
-    let stages: Result<Vec<Stage>, String> = (0..count).map(|_| Stage::new(&subject.dir)).collect();
+    let stages: Result<Vec<Stage>, String> =
+        (0..count).map(|_| Stage::new(&subject.dir, &subject.path(), false)).collect();
     stages.map_err(|err| Failure::of("this machine", "namespaces", err))
 }
 
 /// Runs everything on threads of their own; the first failure counts.
-fn at_once<F: FnOnce() -> Result<(), Failure> + Send>(work: impl Iterator<Item = F>) -> Result<(), Failure> {
+fn at_once<T: Send, F: FnOnce() -> Result<T, Failure> + Send>(
+    work: impl Iterator<Item = F>,
+) -> Result<Vec<T>, Failure> {
     thread::scope(|scope| {
         let started: io::Result<Vec<_>> =
             work.map(|work| thread::Builder::new().spawn_scoped(scope, work)).collect();
@@ -100,14 +114,19 @@ fn at_once<F: FnOnce() -> Result<(), Failure> + Send>(work: impl Iterator<Item =
 
 fn run(subject: &Subject, stage: &Stage, verb: &str, reply: &Value) -> Result<(), Failure> {
     let step = json!({ "verb": verb, "expect": { "reply": reply } });
+    execute(subject, stage, stage.names(), step).map(drop)
+}
+
+/// Plays a step on a stage, with names that may be those of another one; what it printed.
+fn execute(subject: &Subject, stage: &Stage, names: &Names, step: Value) -> Result<Option<Value>, Failure> {
     let step: Step =
         serde_json::from_value(step).map_err(|err| Failure::of("this program", "a step", err.to_string()))?;
     let outcome = subject
-        .execute(&step, &step.expect, stage)
+        .execute(&step, &step.expect, stage, names)
         .map_err(|err| Failure::of("this machine", "a process", err))?;
-    let mismatches = judge(&step.expect, &outcome, subject.standard, stage.names());
+    let mismatches = judge(&step.expect, &outcome, subject.standard, names);
     if mismatches.is_empty() {
-        return Ok(());
+        return Ok(documents(&outcome.stdout).and_then(|mut documents| documents.pop()));
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Err(Failure {

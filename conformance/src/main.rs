@@ -9,9 +9,13 @@
 
 mod case;
 mod coded;
+mod commands;
 mod differences;
 mod judge;
+mod names;
+mod normal;
 mod options;
+mod packets;
 mod pattern;
 mod play;
 mod process;
@@ -28,7 +32,7 @@ use std::process::ExitCode;
 
 use judge::Standard;
 use options::{HELP, Options, directory};
-use play::Subject;
+use play::{Delegates, Subject};
 use report::Report;
 use run::Counts;
 use suite::Suite;
@@ -57,16 +61,21 @@ fn conform(options: &Options) -> Result<bool, String> {
     let mut suite = Suite::load()?;
     let disagreements = disagreements(options, &suite)?;
     suite.keep(&options.filter);
+    if options.delegates.is_some() {
+        suite.keep_delegations();
+    }
     if suite.len() == 0 {
         return Err(format!("no case is called anything like {:?}", options.filter));
     }
     if options.list {
         return list(&suite).map(|()| true);
     }
-    let standard = if options.reference { Standard::Reference } else { Standard::Ours };
-    let subject = subject(options.dir.as_deref().unwrap_or(Path::new("")), standard, &suite)?;
+    let mut subject =
+        subject(options.dir.as_deref().unwrap_or(Path::new("")), Standard::of(options.reference), &suite)?;
+    subject.delegates = options.delegates.as_deref().map(|dir| delegates(dir, options)).transpose()?;
     let against = options.against.as_deref().map(|dir| subject_of_comparison(dir, &suite)).transpose()?;
     cni_linux::sandbox::enter_own_namespaces().map_err(|err| err.to_string())?;
+    stage::hide_state()?;
 
     let entries = run::run(&suite, &subject, against.as_ref())?;
     let mut counts = Counts::of(&entries);
@@ -99,7 +108,11 @@ fn subject(dir: &Path, standard: Standard, suite: &Suite) -> Result<Subject, Str
         let names: Vec<&str> = plugins.into_iter().collect();
         return Err(format!("{dir}: none of the plugins is in it ({})", names.join(", ")));
     }
-    Ok(Subject { dir, standard })
+    Ok(Subject { dir, standard, delegates: None })
+}
+
+fn delegates(dir: &Path, options: &Options) -> Result<Delegates, String> {
+    Ok(Delegates { dir: directory(dir)?, standard: Standard::of(options.delegates_reference) })
 }
 
 fn subject_of_comparison(dir: &Path, suite: &Suite) -> Result<Subject, String> {
@@ -112,7 +125,11 @@ fn title(subject: &Subject, against: Option<&Subject>, cases: usize) -> String {
         (Standard::Ours, Some(against)) => format!(", compared with {}", against.dir),
         (Standard::Ours, None) => String::new(),
     };
-    format!("{cases} cases against {}{how}", subject.dir)
+    let delegates = match &subject.delegates {
+        Some(delegates) => format!(", which delegate to {}", delegates.dir),
+        None => String::new(),
+    };
+    format!("{cases} cases against {}{how}{delegates}", subject.dir)
 }
 
 fn list(suite: &Suite) -> Result<(), String> {

@@ -15,6 +15,9 @@ Usage: conformance DIR [OPTION…]
   --reference         DIR holds the Go plugins: where they are known to differ, that is what is expected
   --against DIR       play the cases against these plugins too, as the reference, and fail where the two answer
                       differently and no difference is written down
+  --delegates DIR     take the IPAM plugins from this directory, and play only what delegates to them
+  --delegates-reference
+                      those are the Go plugins
   --filter TEXT       only the cases whose `group: name` contains TEXT
   --list              name the cases and play none
   --format FORMAT     text (the default), json or junit
@@ -32,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) dir: Option<PathBuf>,
     pub(crate) against: Option<PathBuf>,
     pub(crate) reference: bool,
+    pub(crate) delegates: Option<PathBuf>,
+    pub(crate) delegates_reference: bool,
     pub(crate) filter: String,
     pub(crate) list: bool,
     pub(crate) format: Format,
@@ -58,6 +63,12 @@ impl Options {
         if options.reference && options.against.is_some() {
             return Err("--against plays the reference already: leave --reference out".into());
         }
+        if options.delegates_reference && options.delegates.is_none() {
+            return Err("--delegates-reference needs --delegates".into());
+        }
+        if options.delegates.is_some() && options.against.is_some() {
+            return Err("--delegates mixes two directories, --against compares two: take one of them".into());
+        }
         Ok(options)
     }
 
@@ -68,6 +79,8 @@ impl Options {
             match arg {
                 Arg::Long("reference") => options.reference = true,
                 Arg::Long("against") => options.against = Some(parser.value()?.into()),
+                Arg::Long("delegates") => options.delegates = Some(parser.value()?.into()),
+                Arg::Long("delegates-reference") => options.delegates_reference = true,
                 Arg::Long("filter") => options.filter = parser.value()?.string()?,
                 Arg::Long("list") => options.list = true,
                 Arg::Long("format") => options.format = parser.value()?.parse_with(Format::parse)?,
@@ -127,6 +140,8 @@ mod tests {
         assert!(parse(&["a", "b"]).unwrap_err().contains("\"b\""));
         assert!(parse(&["a", "--format", "xml"]).unwrap_err().contains("text, json or junit"));
         assert!(parse(&["a", "--reference", "--against", "b"]).is_err());
+        assert!(parse(&["a", "--delegates-reference"]).is_err());
+        assert!(parse(&["a", "--delegates", "b", "--against", "c"]).is_err());
         assert!(directory(Path::new("/etc/passwd")).unwrap_err().contains("not a directory"));
     }
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, Builder};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::case::{Expect, Reply};
 use crate::judge::{as_error, documents};
+use crate::normal::{normal, normal_changes};
 use crate::pattern::is_exact;
 use crate::play::{Answer, Failure, Status, Subject, Verdict};
 use crate::suite::{Play, Suite};
@@ -123,16 +124,23 @@ fn compare(play: &Play, ours: &[Answer], theirs: &[Answer], dir: &str) -> Status
         if step.reference.is_some() || is_same(&step.expect, ours, theirs) {
             continue;
         }
-        let show =
-            |answer: &Answer| format!("{}\n{}\n{}", answer.exit, answer.stdout, answer.changes.join("\n"));
         let place = format!("compared with {dir}, a difference that is not written down");
-        return Status::Failed(Failure::of(&place, &show(theirs), show(ours)));
+        return Status::Failed(Failure::of(&place, &shown(theirs, ours), shown(ours, theirs)));
     }
     Status::Passed
 }
 
+/// An answer, with the changes that are not those of the other one.
+fn shown(answer: &Answer, other: &Answer) -> String {
+    let (changes, others) = (normal_changes(&answer.changes), normal_changes(&other.changes));
+    let own: Vec<String> = changes.difference(&others).cloned().collect();
+    let stdout = result(answer).map_or_else(|| answer.stdout.clone(), |result| result.to_string());
+    [answer.exit.clone(), stdout, own.join("\n")].join("\n")
+}
+
 fn is_same(expect: &Expect, ours: &Answer, theirs: &Answer) -> bool {
     let same_text = |ours: &Answer, theirs: &Answer| ours.stdout == theirs.stdout;
+    let same_changes = normal_changes(&ours.changes) == normal_changes(&theirs.changes);
     match &expect.reply {
         Reply::Success | Reply::Any | Reply::Failure | Reply::NoSuccess | Reply::Hangs => true,
         Reply::Error(pattern) => {
@@ -143,10 +151,21 @@ fn is_same(expect: &Expect, ours: &Answer, theirs: &Answer) -> bool {
                 let msg = pattern.msg.as_ref().filter(|msg| is_exact(msg)).map(|_| error["msg"].clone());
                 Some((error["code"].clone(), msg.unwrap_or_default()))
             };
-            (&ours.exit, &ours.changes, error(ours)) == (&theirs.exit, &theirs.changes, error(theirs))
+            same_changes && (&ours.exit, error(ours)) == (&theirs.exit, error(theirs))
         }
-        _ => (&ours.exit, &ours.changes) == (&theirs.exit, &theirs.changes) && same_text(ours, theirs),
+        Reply::Result(_) => same_changes && ours.exit == theirs.exit && result(ours) == result(theirs),
+        _ => same_changes && ours.exit == theirs.exit && same_text(ours, theirs),
     }
+}
+
+/// The result as a document, without what chance has chosen and without an empty `dns`, which releases of the reference
+/// print or not.
+fn result(answer: &Answer) -> Option<Value> {
+    let mut document = documents(normal(&answer.stdout).as_bytes())?.pop()?;
+    if document["dns"] == json!({}) {
+        document.as_object_mut().map(|members| members.remove("dns"));
+    }
+    Some(document)
 }
 
 /// A bar on standard error, where that is a terminal.

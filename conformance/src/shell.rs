@@ -4,50 +4,69 @@
 
 use std::fmt::Write as _;
 
-use crate::case::{Bytes, Part, Preparation, StdinKind, StdoutKind, Step};
-use crate::play::{environment, stdin};
-use crate::stage::Names;
+use serde_json::Value;
+
+use crate::case::{Bytes, Part, Preparation, RESULT, ShellCommand, StdinKind, StdoutKind, Step};
+use crate::names::{Names, PLACEHOLDERS, RESULT_PART};
+use crate::play::{Subject, environment, stdin};
 
 const CONTAINER: &str = "conformance-container";
 const HOST: &str = "conformance-host";
+const OTHER: &str = "conformance-other";
 const DIR: &str = "/tmp/conformance";
 
 /// The steps of a case as a script.
-pub(crate) fn script(steps: &[Step], plugins: &str) -> String {
-    let values =
-        [format!("/run/netns/{CONTAINER}"), format!("/run/netns/{HOST}"), DIR.into(), plugins.to_owned()];
+pub(crate) fn script(steps: &[Step], subject: &Subject) -> String {
+    let netns = |name: &str| format!("/run/netns/{name}");
+    let values: [String; PLACEHOLDERS.len()] =
+        [netns(CONTAINER), netns(HOST), netns(OTHER), DIR.into(), subject.dir.clone(), subject.path()];
     let names = Names::new(values);
-    let mut script = format!("ip netns add {HOST}; ip netns add {CONTAINER}\n");
-    let lines: Vec<String> = steps.iter().map(|step| execution(step, &names)).collect();
-    if lines.iter().any(|line| line.contains(DIR)) {
+    let mut lines = Vec::new();
+    for step in steps {
+        lines.extend(step.prepare.iter().map(|preparation| prepare(preparation, &names)));
+        lines.push(execution(step, subject, &names));
+        lines.extend(step.expect.commands.iter().map(|command| look(command, &names)));
+    }
+    let mentions = |text: &str| lines.iter().any(|line| line.contains(text));
+    let namespaces: Vec<&str> =
+        [HOST, CONTAINER, OTHER].into_iter().filter(|name| *name != OTHER || mentions(OTHER)).collect();
+    let each = |what: &str| {
+        let commands = namespaces.iter().map(|name| format!("ip netns {what} {name}"));
+        commands.collect::<Vec<_>>().join("; ")
+    };
+    let mut script = each("add") + "\n";
+    if mentions(DIR) {
         let _ = writeln!(
             script,
             "mkdir -p {DIR}/directory; touch {DIR}/plain-file; ln -sfn /run/netns/{CONTAINER} {DIR}/link\n\
              ln -sfn /run/netns/{CONTAINER} {DIR}/container; ln -sfn link {DIR}/'odd <&> \"é\"'"
         );
     }
-    for (step, line) in steps.iter().zip(lines) {
-        for preparation in &step.prepare {
-            let _ = writeln!(script, "{}", prepare(preparation));
-        }
+    for line in &lines {
         let _ = writeln!(script, "{line}");
     }
-    let _ = write!(script, "ip netns del {HOST}; ip netns del {CONTAINER}");
+    script.push_str(&each("del"));
+    if mentions(DIR) {
+        let _ = write!(script, "; rm -r {DIR}");
+    }
     script
 }
 
 /// One execution as a line.
-fn execution(step: &Step, names: &Names) -> String {
+fn execution(step: &Step, subject: &Subject, names: &Names) -> String {
     let mut line = match step.stdin_is {
-        StdinKind::Pipe => format!("{} | ", printed(&stdin(step), names)),
-        StdinKind::LeftOpen => format!("{{ {}; sleep 60; }} | ", printed(&stdin(step), names)),
+        StdinKind::Pipe => format!("{} | ", printed(&configuration(step, names), names)),
+        StdinKind::LeftOpen => format!("{{ {}; sleep 60; }} | ", printed(&configuration(step, names), names)),
         StdinKind::Null | StdinKind::Closed | StdinKind::Directory => String::new(),
     };
+    if let Some(filter) = filter_of_result(step) {
+        let _ = write!(line, "jq -c --argjson result \"$result\" {} | ", quoted(&filter));
+    }
     let _ = write!(line, "ip netns exec {HOST} env -i");
     for (key, value) in environment(step) {
         let _ = write!(line, " {key}={}", word(&value, names));
     }
-    let _ = write!(line, " {}", quoted(&names.fill(&format!("${{plugins}}/{}", step.plugin))));
+    let _ = write!(line, " {}", quoted(&subject.program(&step.plugin).to_string_lossy()));
     line.push_str(match step.stdin_is {
         StdinKind::Pipe | StdinKind::LeftOpen => "",
         StdinKind::Null => " </dev/null",
@@ -61,11 +80,46 @@ fn execution(step: &Step, names: &Names) -> String {
         StdoutKind::Full => " >/dev/full",
         StdoutKind::Broken => " | true",
     });
-    line
+    let kept = step.verb == "ADD" && step.pass_on;
+    if kept { format!("result=$({line}); echo \"$result\"") } else { line }
 }
 
-fn prepare(preparation: &Preparation) -> String {
+/// The configuration without the result, which the shell knows when it is time.
+fn configuration(step: &Step, names: &Names) -> Bytes {
+    let mut step = step.clone();
+    if filter_of_result(&step).is_some() {
+        step.config.remove("prevResult");
+    }
+    stdin(&step, names)
+}
+
+/// What puts the result, with its changes, into a configuration, in jq's language.
+fn filter_of_result(step: &Step) -> Option<String> {
+    let previous = step.config.get("prevResult").filter(|_| step.stdin.is_none())?;
+    let changes = previous.get("$result").and_then(Value::as_object);
+    if previous != RESULT && changes.is_none() {
+        return None;
+    }
+    let mut filter = "$result".to_owned();
+    for (pointer, value) in changes.into_iter().flatten() {
+        let path = pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
+            Ok(index) => index.to_string(),
+            Err(_) => Value::from(key).to_string(),
+        });
+        let _ = write!(filter, " | setpath([{}]; {value})", path.collect::<Vec<_>>().join(","));
+    }
+    Some(format!(".prevResult = ({filter})"))
+}
+
+fn prepare(preparation: &Preparation, names: &Names) -> String {
     match preparation {
+        Preparation::Container(line) => within(CONTAINER, line, names),
+        Preparation::Host(line) => within(HOST, line, names),
+        Preparation::Other(line) => within(OTHER, line, names),
+        Preparation::File(path, bytes) => {
+            let path = quoted(&names.fill(path));
+            format!("mkdir -p \"$(dirname {path})\"; {} >{path}", printed(bytes, names))
+        }
         Preparation::Up(link) => format!("ip -n {CONTAINER} link set {link} up"),
         Preparation::Down(link) => format!("ip -n {CONTAINER} link set {link} down"),
         Preparation::Address(address) => {
@@ -77,6 +131,29 @@ fn prepare(preparation: &Preparation) -> String {
         }
         Preparation::UnmountContainer => format!("umount /run/netns/{CONTAINER}"),
     }
+}
+
+fn look(command: &ShellCommand, names: &Names) -> String {
+    let lines = [(HOST, &command.host), (CONTAINER, &command.container), (OTHER, &command.other)];
+    let lines = lines.into_iter().filter_map(|(netns, line)| Some(within(netns, line.as_ref()?, names)));
+    lines.collect()
+}
+
+/// A line for the shell in a namespace; what it needs of the result jq finds.
+fn within(netns: &str, line: &str, names: &Names) -> String {
+    let line = names.fill(line);
+    let mut parts = line.split(RESULT_PART);
+    let mut script = quoted(parts.next().unwrap_or_default());
+    for part in parts {
+        let (pointer, rest) = part.split_once('}').unwrap_or((part, ""));
+        let path = pointer.split('/').map(|key| match key.parse::<usize>() {
+            Ok(index) => format!("[{index}]"),
+            Err(_) => format!(".{key}"),
+        });
+        let _ = write!(script, "\"$(echo \"$result\" | jq -r {})\"", quoted(&path.collect::<String>()));
+        script.push_str(&quoted(rest));
+    }
+    format!("ip netns exec {netns} sh -c {script}")
 }
 
 /// A command that prints the bytes.
@@ -124,6 +201,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::judge::Standard;
+
+    fn subject() -> Subject {
+        Subject { dir: "/opt/cni/bin".into(), standard: Standard::Ours, delegates: None }
+    }
 
     #[test]
     fn words_are_quoted_where_they_must_be() {
@@ -138,7 +220,7 @@ mod tests {
             "verb": "VERSION", "stdin": ["a", {"repeat": "[", "times": 9}, {"hex": "ff"}],
             "env": {"X": "a b"}, "stdoutIs": "full", "expect": {"reply": "any"}
         });
-        let script = script(&[serde_json::from_value(step).unwrap()], "/opt/cni/bin");
+        let script = script(&[serde_json::from_value(step).unwrap()], &subject());
         let line = "{ printf %s a; yes '[' | head -n 9 | tr -d '\\n'; printf '\\377'; } | \
                     ip netns exec conformance-host env -i CNI_COMMAND=VERSION X='a b' /opt/cni/bin/loopback >/dev/full";
         assert!(script.lines().any(|found| found == line), "{script}");
@@ -149,7 +231,7 @@ mod tests {
         let bytes: Bytes =
             serde_json::from_value(json!(["it's\n", {"repeat": "ab", "times": 3}, {"hex": "00 ff"}]))
                 .unwrap();
-        let names = Names::new([const { String::new() }; 4]);
+        let names = Names::new([const { String::new() }; PLACEHOLDERS.len()]);
         let command = printed(&bytes, &names);
         let ran = std::process::Command::new("/bin/sh").arg("-c").arg(command).output().unwrap();
         assert_eq!(ran.stdout, bytes.render(str::to_owned));

@@ -1,89 +1,95 @@
-//! Where a case is played: two network namespaces and a folder, made for it and gone after it.
+//! Where a case is played: network namespaces and a folder, made for it and gone after it.
 //!
-//! One namespace is the host of the plugins, the other the container's. Neither is the machine's, so nothing that a
-//! plugin does in error reaches it.
+//! One namespace is the host of the plugins, one the container's, and a case may ask for another container. None is
+//! the machine's, so nothing that a plugin does in error reaches it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cni_linux::testing::Snapshot;
 use cni_linux::{AddressSpec, Netns, Scope};
 use ipnet::IpNet;
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use serde_json::Value;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::case::Preparation;
-
-/// What may stand in a case between `${` and `}`.
-///
-/// `container` and `host` are the paths of the two namespaces, `dir` is the folder (with a `plain-file`, a
-/// `directory`, and `link` and `odd <&> "é"`, which lead to the container's namespace), `plugins` the folder under test.
-pub(crate) const PLACEHOLDERS: [&str; 4] = ["container", "host", "dir", "plugins"];
+use crate::commands;
+use crate::names::{Names, PLACEHOLDERS};
 
 /// The namespaces of one case.
 pub(crate) struct Stage {
     pub(crate) host: Netns,
     pub(crate) container: Netns,
+    /// Another container, where the case has one.
+    pub(crate) other: Option<Netns>,
     dir: TempDir,
     names: Names,
 }
 
-/// What the placeholders stand for.
-#[derive(Debug, Clone)]
-pub(crate) struct Names {
-    values: [String; PLACEHOLDERS.len()],
+/// One of the namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Place {
+    Host,
+    Container,
+    Other,
 }
 
-/// A look at both namespaces.
+/// A look at the namespaces.
 pub(crate) struct Picture {
     pub(crate) host: Snapshot,
     pub(crate) container: Snapshot,
+    pub(crate) other: Option<Snapshot>,
 }
 
-impl Names {
-    /// Values in the order of [`PLACEHOLDERS`].
-    pub(crate) fn new(values: [String; PLACEHOLDERS.len()]) -> Names {
-        Names { values }
-    }
+/// Puts empty folders in the places where plugins keep what they remember, so that cases neither see nor change the
+/// machine's.
+pub(crate) fn hide_state() -> Result<(), String> {
+    let place = ["/var/lib/cni", "/var/lib"].into_iter().find(|place| Path::new(place).is_dir());
+    let place = place.ok_or("there is no /var/lib")?;
+    mount("tmpfs", place, "tmpfs", MountFlags::empty(), None)
+        .map_err(|err| format!("cannot hide {place}: {err}"))
+}
 
-    /// The text with every placeholder replaced.
-    pub(crate) fn fill(&self, text: &str) -> String {
-        if !text.contains("${") {
-            return text.to_owned();
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Place::Host => "the host",
+            Place::Container => "the container",
+            Place::Other => "the other container",
+        })
+    }
+}
+
+impl Picture {
+    pub(crate) fn of(&self, place: Place) -> Option<&Snapshot> {
+        match place {
+            Place::Host => Some(&self.host),
+            Place::Container => Some(&self.container),
+            Place::Other => self.other.as_ref(),
         }
-        let pairs = PLACEHOLDERS.iter().zip(&self.values);
-        pairs.fold(text.to_owned(), |text, (key, value)| text.replace(&format!("${{{key}}}"), value))
-    }
-
-    /// The document with the placeholders of all its texts replaced.
-    pub(crate) fn fill_in(&self, value: &Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.fill(text)),
-            Value::Array(list) => list.iter().map(|value| self.fill_in(value)).collect(),
-            Value::Object(object) => object.iter().map(|(key, value)| (key, self.fill_in(value))).collect(),
-            other => other.clone(),
-        }
-    }
-
-    /// The reverse: the text with the placeholders instead of what they stand for.
-    pub(crate) fn unfill(&self, text: &str) -> String {
-        let pairs = PLACEHOLDERS.iter().zip(&self.values);
-        pairs.fold(text.to_owned(), |text, (key, value)| text.replace(value.as_str(), &format!("${{{key}}}")))
     }
 }
 
 impl Stage {
-    /// New namespaces, in which nothing is configured.
-    pub(crate) fn new(plugins: &str) -> Result<Stage, String> {
+    /// New namespaces, in which nothing is configured. `path` is what CNI_PATH is.
+    pub(crate) fn new(plugins: &str, path: &str, with_other: bool) -> Result<Stage, String> {
         let failed = |err: &dyn std::fmt::Display| format!("cannot make a place to play: {err}");
         let dir = tempfile::Builder::new().prefix("conformance-").tempdir().map_err(|err| failed(&err))?;
         let host = Netns::temporary().map_err(|err| failed(&err))?;
         let container = Netns::temporary().map_err(|err| failed(&err))?;
-        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-        let values =
-            [path("container"), path("host"), dir.path().to_string_lossy().into_owned(), plugins.to_owned()];
-        let stage = Stage { host, container, dir, names: Names::new(values) };
+        let other = with_other.then(Netns::temporary).transpose().map_err(|err| failed(&err))?;
+        let within = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        let values: [String; PLACEHOLDERS.len()] = [
+            within("container"),
+            within("host"),
+            within("other"),
+            dir.path().to_string_lossy().into_owned(),
+            plugins.to_owned(),
+            path.to_owned(),
+        ];
+        let stage = Stage { host, container, other, dir, names: Names::new(values) };
         stage.furnish().map_err(|err| failed(&err))?;
         Ok(stage)
     }
@@ -95,12 +101,36 @@ impl Stage {
     /// What is configured at this moment.
     pub(crate) fn picture(&self) -> Result<Picture, String> {
         let take = |netns| Snapshot::take(netns).map_err(|err| format!("cannot look at the kernel: {err}"));
-        Ok(Picture { host: take(&self.host)?, container: take(&self.container)? })
+        let other = self.other.as_ref().map(take).transpose()?;
+        Ok(Picture { host: take(&self.host)?, container: take(&self.container)?, other })
     }
 
-    /// Does something to the container's namespace.
-    pub(crate) fn prepare(&self, preparation: &Preparation) -> Result<(), String> {
+    /// Runs a line of the shell in a namespace; says what it printed.
+    pub(crate) fn shell(&self, place: Place, line: &str) -> Result<String, String> {
+        self.netns(place)?.run(|| commands::shell(line)).map_err(|err| err.to_string())?
+    }
+
+    pub(crate) fn netns(&self, place: Place) -> Result<&Netns, String> {
+        match place {
+            Place::Host => Ok(&self.host),
+            Place::Container => Ok(&self.container),
+            Place::Other => self.other.as_ref().ok_or_else(|| "the case has no other container".into()),
+        }
+    }
+
+    /// Does something before an execution.
+    pub(crate) fn prepare(&self, preparation: &Preparation, names: &Names) -> Result<(), String> {
         let done = match preparation {
+            Preparation::Container(line) => return self.shell(Place::Container, &names.fill(line)).map(drop),
+            Preparation::Host(line) => return self.shell(Place::Host, &names.fill(line)).map(drop),
+            Preparation::Other(line) => return self.shell(Place::Other, &names.fill(line)).map(drop),
+            Preparation::File(path, bytes) => {
+                let path = PathBuf::from(names.fill(path));
+                let folder = path.parent().unwrap_or(Path::new("/"));
+                let written = fs::create_dir_all(folder)
+                    .and_then(|()| fs::write(&path, bytes.render(|text| names.fill(text))));
+                return written.map_err(|err| format!("cannot write {}: {err}", path.display()));
+            }
             Preparation::Up(link) => self.container.set_up(link.as_str()).map(drop),
             Preparation::Down(link) => self.container.set_down(link.as_str()),
             Preparation::Address(address) => {
@@ -128,14 +158,16 @@ impl Stage {
     /// Gives the namespaces their paths, as `ip netns` does, and lays out what cases stumble over.
     fn furnish(&self) -> std::io::Result<()> {
         let dir = self.dir.path();
-        for name in ["container", "host", "plain-file"] {
+        for name in ["container", "host", "other", "plain-file"] {
             fs::write(dir.join(name), "")?;
         }
         fs::create_dir(dir.join("directory"))?;
         for link in ["link", "odd <&> \"é\""] {
             std::os::unix::fs::symlink("container", dir.join(link))?;
         }
-        for (netns, name) in [(&self.container, "container"), (&self.host, "host")] {
+        let namespaces = [(&self.container, "container"), (&self.host, "host")];
+        let other = self.other.iter().map(|netns| (netns, "other"));
+        for (netns, name) in namespaces.into_iter().chain(other) {
             let path = netns.path().unwrap_or(std::path::Path::new(""));
             mount_bind(path, dir.join(name))?;
         }
@@ -145,23 +177,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for name in ["container", "host"] {
+        let other = self.other.iter().map(|_| "other");
+        for name in ["container", "host"].into_iter().chain(other) {
             // A case may have unmounted it already.
             let _ = unmount(self.dir.path().join(name), UnmountFlags::DETACH);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn placeholders_are_filled_and_unfilled() {
-        let names = Names::new(["/n/c".into(), "/n/h".into(), "/n".into(), "/p".into()]);
-        assert_eq!(names.fill("a ${container} ${dir}/x ${other}"), "a /n/c /n/x ${other}");
-        assert_eq!(names.unfill("/n/c /n/x"), "${container} ${dir}/x");
-        let value = serde_json::json!({"a": ["${plugins}", 1]});
-        assert_eq!(names.fill_in(&value), serde_json::json!({"a": ["/p", 1]}));
     }
 }

@@ -49,7 +49,7 @@ impl Play {
     fn plugins(&self) -> Vec<&str> {
         match self {
             Play::Written(case) => case.steps.iter().map(|step| step.plugin.as_str()).collect(),
-            Play::Coded(_) => vec!["loopback"],
+            Play::Coded(coded) => coded.plugins.to_vec(),
         }
     }
 
@@ -83,7 +83,26 @@ const FILES: &[(&str, &str)] = case_files![
     "loopback/add",
     "loopback/prev-result",
     "loopback/life",
+    "bridge/add",
+    "bridge/mac",
+    "bridge/shared",
+    "bridge/refused",
+    "bridge/masquerade",
+    "bridge/vlan",
+    "bridge/check",
+    "bridge/del",
+    "ptp/add",
+    "ptp/check",
+    "ptp/del",
+    "host-local/add",
+    "host-local/requests",
+    "host-local/refused",
+    "host-local/life",
+    "static/static",
 ];
+
+/// The groups whose plugins delegate.
+const DELEGATING: [&str; 2] = ["bridge/", "ptp/"];
 
 /// Changes of the kernel that are called by a name.
 const CHANGES: &str = include_str!("../cases/changes.json");
@@ -121,6 +140,11 @@ impl Suite {
         self.groups.retain(|group| !group.plays.is_empty());
     }
 
+    /// Leaves the cases in which one plugin delegates to another.
+    pub(crate) fn keep_delegations(&mut self) {
+        self.groups.retain(|group| DELEGATING.iter().any(|prefix| group.name.starts_with(prefix)));
+    }
+
     /// The differences from the reference that cases know of.
     pub(crate) fn differences(&self) -> BTreeSet<&str> {
         self.groups.iter().flat_map(|group| &group.plays).flat_map(Play::differences).collect()
@@ -144,9 +168,9 @@ fn read_group(name: &str, text: &str, changes: &BTreeMap<String, Vec<String>>) -
         for row in expand(case).map_err(|err| format!("{title}: {err}"))? {
             let whole = Value::Object(assemble(row, &file.defaults));
             let mut case: Case = serde_json::from_value(whole).map_err(|err| format!("{title}: {err}"))?;
+            case.steps.iter_mut().for_each(Step::pass_on_result);
             for expect in case.steps.iter_mut().flat_map(Step::expectations_mut) {
-                expect.changes.container.resolve(changes)?;
-                expect.changes.host.resolve(changes)?;
+                expect.changes.resolve(changes).map_err(|err| format!("{title}: {err}"))?;
             }
             case.name = printable(&case.name);
             plays.push(Play::Written(case));
@@ -263,7 +287,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stage::PLACEHOLDERS;
+    use crate::names::PLACEHOLDERS;
 
     fn object(value: Value) -> Map<String, Value> {
         serde_json::from_value(value).unwrap()
@@ -310,7 +334,8 @@ mod tests {
             let text = format!("{case:?}");
             for rest in text.split("${").skip(1) {
                 let key = rest.split('}').next().unwrap();
-                assert!(PLACEHOLDERS.contains(&key), "{}: ${{{key}}}", case.name);
+                let known = PLACEHOLDERS.contains(&key) || key == "result" || key.starts_with("result/");
+                assert!(known, "{}: ${{{key}}}", case.name);
             }
         }
     }

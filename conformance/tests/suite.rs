@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a test program reports to whoever runs it")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 
@@ -24,6 +24,8 @@ struct Counts {
 
 const ONE: Counts = Counts { passed: 1, failed: 0, skipped: 0 };
 
+const SKIPPED: Tested = Ok(Counts { passed: 0, failed: 0, skipped: 1 });
+
 /// Name, whether it needs namespaces, and what it does.
 type Test = (&'static str, bool, fn(&Setup) -> Tested);
 
@@ -31,6 +33,9 @@ const TESTS: &[Test] = &[
     ("ferrocni conforms", true, ferrocni_conforms),
     ("the reference is as the cases say", true, the_reference_is_as_described),
     ("no difference is left out", true, no_difference_is_left_out),
+    ("ferrocni delegates to another process", true, ferrocni_delegates_to_a_process),
+    ("ferrocni delegates to the reference", true, ferrocni_delegates_to_the_reference),
+    ("the reference delegates to ferrocni", true, the_reference_delegates_to_ferrocni),
     ("bad usage is told apart from failure", false, bad_usage),
     ("cases can be listed and picked", false, listing),
     ("a plugin that says nothing is noticed", true, silent_plugin),
@@ -40,6 +45,9 @@ const TESTS: &[Test] = &[
     ("a plugin that hangs is noticed", true, hang),
     ("a change on the host is noticed", true, change_on_host),
     ("a change that is missing is noticed", true, missing_change),
+    ("a result that does not tell the truth is noticed", true, lie),
+    ("a file that is missing is noticed", true, missing_file),
+    ("a packet that is lost is noticed", true, lost_packet),
     ("a difference that is not written down is noticed", true, undocumented_difference),
     ("reports for machines can be read", true, machine_reports),
 ];
@@ -47,6 +55,8 @@ const TESTS: &[Test] = &[
 struct Setup {
     /// A folder with Ferrocni under the names of its plugins.
     ours: PathBuf,
+    /// The same, of copies: no plugin takes another for itself.
+    copies: PathBuf,
     /// A place for whatever a test writes.
     scratch: tempfile::TempDir,
 }
@@ -90,21 +100,28 @@ fn ferrocni_conforms(setup: &Setup) -> Tested {
 }
 
 fn the_reference_is_as_described(_: &Setup) -> Tested {
-    let dir = reference();
-    if !dir.join("loopback").is_file() {
-        println!("- skipped: no Go plugins in {} (CNI_REFERENCE_DIR names another folder)", dir.display());
-        return Ok(Counts { skipped: 1, ..Counts::default() });
-    }
-    suite(&[&dir.to_string_lossy(), "--reference"])
+    let Some(dir) = reference_with("loopback") else { return SKIPPED };
+    suite(&[&dir, "--reference"])
+}
+
+/// A plugin that finds itself calls itself; one that finds another executable starts it. Both must do the same.
+fn ferrocni_delegates_to_a_process(setup: &Setup) -> Tested {
+    suite(&[&setup.ours.to_string_lossy(), "--delegates", &setup.copies.to_string_lossy()])
+}
+
+fn ferrocni_delegates_to_the_reference(setup: &Setup) -> Tested {
+    let Some(dir) = reference_with("host-local") else { return SKIPPED };
+    suite(&[&setup.ours.to_string_lossy(), "--delegates", &dir, "--delegates-reference"])
+}
+
+fn the_reference_delegates_to_ferrocni(setup: &Setup) -> Tested {
+    let Some(dir) = reference_with("bridge") else { return SKIPPED };
+    suite(&[&dir, "--reference", "--delegates", &setup.ours.to_string_lossy()])
 }
 
 fn no_difference_is_left_out(setup: &Setup) -> Tested {
-    let dir = reference();
-    if !dir.join("loopback").is_file() {
-        println!("- skipped: no Go plugins in {} (CNI_REFERENCE_DIR names another folder)", dir.display());
-        return Ok(Counts { skipped: 1, ..Counts::default() });
-    }
-    let ran = conformance(&[&setup.ours.to_string_lossy(), "--against", &dir.to_string_lossy()])?;
+    let Some(dir) = reference_with("loopback") else { return SKIPPED };
+    let ran = conformance(&[&setup.ours.to_string_lossy(), "--against", &dir])?;
     let shown = text(&ran.stdout);
     let left_out = shown.matches("a difference that is not written down").count();
     if left_out == 0 && shown.lines().last().and_then(counts).is_some() {
@@ -173,6 +190,26 @@ fn missing_change(setup: &Setup) -> Tested {
     let dir = plugin(setup, "lazy", "exit 0")?;
     must_fail(&dir, "loopback/life: DEL in 1.0.0", "- link lo: plain [up] *")
 }
+
+fn lie(setup: &Setup) -> Tested {
+    let dir = script(setup, "lie", "bridge", &format!("printf '{BRIDGE_RESULT}'"))?;
+    script(setup, "lie", "host-local", "exit 0")?;
+    must_fail(&dir, "bridge/add: a container on a bridge that is made for it", "after what the result tells")
+}
+
+fn missing_file(setup: &Setup) -> Tested {
+    let result = r#"{"cniVersion":"1.0.0","ips":[{"address":"10.1.2.2/24","gateway":"10.1.2.1"}]}"#;
+    let dir = script(setup, "no-file", "host-local", &format!("printf '{result}'"))?;
+    must_fail(&dir, "host-local/add: the first address of a subnet, in 1.0.0", "${dir}/networks/conformance")
+}
+
+fn lost_packet(setup: &Setup) -> Tested {
+    let dir = script(setup, "lie", "bridge", &format!("printf '{BRIDGE_RESULT}'"))?;
+    must_fail(&dir, "bridge/add: isGateway: the bridge has", "it arrives, from 10.1.2.2")
+}
+
+/// What bridge says after it has done its work.
+const BRIDGE_RESULT: &str = r#"{"cniVersion":"1.0.0","interfaces":[{"name":"cni0","mac":"02:00:00:00:00:01"},{"name":"veth1","mac":"02:00:00:00:00:02"},{"name":"eth0","mac":"02:00:00:00:00:03","sandbox":"'$CNI_NETNS'"}],"ips":[{"address":"10.1.2.2/24","gateway":"10.1.2.1","interface":2}]}"#;
 
 fn undocumented_difference(setup: &Setup) -> Tested {
     let document = setup.scratch.path().join("differences.md");
@@ -243,9 +280,14 @@ fn conformance(arguments: &[&str]) -> Result<Output, String> {
 }
 
 /// A folder in which loopback is this script.
-fn plugin(setup: &Setup, name: &str, script: &str) -> Result<String, String> {
+fn plugin(setup: &Setup, name: &str, lines: &str) -> Result<String, String> {
+    script(setup, name, "loopback", lines)
+}
+
+/// A folder in which this plugin is this script.
+fn script(setup: &Setup, name: &str, plugin: &str, script: &str) -> Result<String, String> {
     let dir = setup.scratch.path().join(name);
-    let path = dir.join("loopback");
+    let path = dir.join(plugin);
     let made = fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&path, format!("#!/bin/sh\n{script}\n")))
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)));
@@ -277,18 +319,25 @@ fn setup() -> Result<Setup, String> {
     let ferrocni = executables.next_back().ok_or("cargo built no executable called ferrocni")?;
     let scratch = tempfile::tempdir().map_err(|err| err.to_string())?;
     // Not in the scratch folder: who reproduces a failure needs it when the test is over.
-    let ours = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
-    let link = ours.join("loopback");
-    let linked = fs::create_dir_all(&ours).and_then(|()| match fs::remove_file(&link) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err),
-        _ => symlink(&ferrocni, &link),
-    });
-    linked.map_err(|err| format!("cannot link {}: {err}", link.display()))?;
-    Ok(Setup { ours, scratch })
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let install = |name: &str| -> Result<PathBuf, String> {
+        let dir = folder.join(name);
+        fs::create_dir_all(&dir).map_err(|err| format!("cannot make {}: {err}", dir.display()))?;
+        let ran = Command::new(&ferrocni).arg("install").arg(&dir).output();
+        let ran = ran.map_err(|err| format!("cannot run {}: {err}", ferrocni.display()))?;
+        if ran.status.success() { Ok(dir) } else { Err(text(&ran.stderr)) }
+    };
+    Ok(Setup { ours: install("plugins")?, copies: install("copies")?, scratch })
 }
 
-fn reference() -> PathBuf {
-    std::env::var_os("CNI_REFERENCE_DIR").map_or_else(|| Path::new("/usr/lib/cni").to_owned(), PathBuf::from)
+/// The folder of the Go plugins, if this one is in it.
+fn reference_with(plugin: &str) -> Option<String> {
+    let dir = std::env::var_os("CNI_REFERENCE_DIR").map_or_else(|| "/usr/lib/cni".into(), PathBuf::from);
+    if dir.join(plugin).is_file() {
+        return Some(dir.to_string_lossy().into_owned());
+    }
+    println!("- skipped: no {plugin} of Go's in {} (CNI_REFERENCE_DIR names another folder)", dir.display());
+    None
 }
 
 fn text(bytes: &[u8]) -> String {
