@@ -49,8 +49,8 @@ fn lines(requests: &[Recorded], container: &Netns) -> Vec<String> {
         line
     };
     let mut lines: Vec<String> = requests.iter().map(plain).collect();
-    // How often it is looked until the port carries packets is the kernel's business.
-    lines.dedup();
+    // How often it is looked until the port carries packets, then by its number, is the kernel's business.
+    lines.retain(|line| !line.starts_with("RTM_GETLINK look up link number "));
     lines
 }
 

@@ -2,6 +2,7 @@
 
 use cni_sdk::linux::bridge::Vlans;
 use cni_sdk::linux::{LinkSpec, Netns, Undo, VethPeer};
+use cni_sdk::steps::names;
 use cni_sdk::testing::{Sandbox, Test, break_add, kernel, record, tests};
 use cni_sdk::{AddResult, Result};
 
@@ -167,7 +168,9 @@ fn a_hundred_at_once_behind_a_gateway_that_is_not_there(sandbox: &Sandbox) -> Re
 fn a_broken_add_in_a_vlan_leaves_nothing(sandbox: &Sandbox) -> Result<()> {
     let net = Net::new(r#""vlan": 7, "isDefaultGateway": true, "vlanTrunk": [{"minID": 100, "maxID": 200}]"#);
     begun(sandbox, net)?;
-    sandbox.host().wait_for_addresses("cni0.7", std::time::Duration::from_secs(10))?;
+    for link in ["cni0.7", &names::vlan_port("cni0", 7)] {
+        sandbox.host().wait_for_addresses(link, std::time::Duration::from_secs(10))?;
+    }
     break_add(sandbox, |container| net.pod(2, container));
     Ok(())
 }
