@@ -445,7 +445,17 @@ impl Bridge {
         if !addresses.iter().any(is_remembered) {
             return Ok(());
         }
-        match at.container.announce(&at.veth.container, &addresses) {
+        let nic = &at.veth.container;
+        let told = match at.container.announce(nic, &addresses) {
+            // IPv6 has not noticed yet that the interface is up, which it does a moment after the port.
+            Err(e) if e.errno() == Some(Errno::NETUNREACH) => {
+                let is_up = |link: &Link| link.oper_state() == OperState::Up;
+                at.container.wait_for_link(nic, PORT_TIMEOUT, is_up)?;
+                at.container.announce(nic, &addresses)
+            }
+            told => told,
+        };
+        match told {
             // It is good to have: not every container may, a host that is overloaded drops it, and what has been changed in the
             // container meanwhile is not ours.
             Err(e) if e.is_denied() || e.is_unsupported() || is_passing(e.errno()) => Ok(()),
@@ -456,7 +466,8 @@ impl Bridge {
 
 /// Why an announcement may be lost.
 fn is_passing(errno: Option<Errno>) -> bool {
-    let passing = [Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN, Errno::NETDOWN, Errno::ADDRNOTAVAIL];
+    let passing =
+        [Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN, Errno::NETDOWN, Errno::NETUNREACH, Errno::ADDRNOTAVAIL];
     errno.is_some_and(|errno| passing.contains(&errno))
 }
 
