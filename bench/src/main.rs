@@ -11,10 +11,9 @@ use std::process::ExitCode;
 
 use bench::Result;
 use bench::case::{Group, Subject};
-use bench::figures::{Figures, Measure};
 use bench::measure::measure;
 use bench::options::{Options, Wish, help};
-use bench::report::{Described, Linked, Results, Setting, document, machine, tables, targets};
+use bench::report::{Described, Linked, Results, Setting, document, is_busy, machine, tables, targets};
 use bench::sandbox::Sandbox;
 
 const TARGET_MISSED: u8 = 1;
@@ -94,12 +93,6 @@ fn setting(options: &Options, arguments: &[OsString], subjects: &[Subject; 3]) -
             Described::new("other", &named(&options.names[1], &options.other), other, first)?,
         ],
     })
-}
-
-/// Whether the floor, which does the same each time, took very different times.
-fn is_busy(floor: &Figures) -> bool {
-    let both = Measure::P95.of(floor).zip(Measure::Best.of(floor));
-    both.is_some_and(|(p95, best)| p95 > 2.0 * best)
 }
 
 fn open(path: &Path) -> Result<fs::File> {

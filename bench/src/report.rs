@@ -192,6 +192,15 @@ fn linked(file: &[u8]) -> Option<Linked> {
     Some(Linked::Statically)
 }
 
+/// Whether the floor, which does the same each time, took very different times.
+pub fn is_busy(floor: &Figures) -> bool {
+    let both = Measure::P95.of(floor).zip(Measure::Best.of(floor));
+    both.is_some_and(|(p95, best)| p95 > 2.0 * best)
+}
+
+const BUSY: &str = " It was busy with something else besides, which the spread of the floor shows:
+read the best times before the medians, and measure again.";
+
 /// The whole document.
 pub fn document(setting: &Setting, machine: &str, results: &Results) -> String {
     let mut subjects = vec![["", "what", "executable", "linked"].map(String::from)];
@@ -225,7 +234,7 @@ that makes the kernel do the same with the fewest requests and nothing else: it 
 and prints nothing. In the cases *embedded*, ours and the floor are each a process that stays, and the time is taken in it.
 
 {subjects}
-{machine}.
+{machine}.{busy}
 
 {targets}## Results
 
@@ -237,6 +246,7 @@ itself in the end, processes are those started, threads those beyond the first o
 ",
         runs = setting.runs,
         share = Group::Burst.rounds(setting.runs),
+        busy = if results.iter().any(|(_, [floor, ..])| is_busy(floor)) { BUSY } else { "" },
         subjects = markdown(&subjects, 2),
         cases = markdown(&cases, 2),
         tables = tables(results),
