@@ -50,11 +50,12 @@ pub fn record<T>(work: impl FnOnce() -> T) -> (T, Vec<Recorded>) {
     (outcome, requests)
 }
 
-/// A request that was made of the kernel. Prints as `RTM_NEWLINK add link veth "eth0"`.
+/// A request that was made of the kernel. Prints as `RTM_NEWLINK add link veth "eth0"`; where it is no message but a system
+/// call, as what it does alone: `read sysctl net/ipv4/ip_forward`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// The kernel's name for it: `RTM_NEWLINK`.
+    /// The kernel's name for it: `RTM_NEWLINK`, or that of the system call: `read`.
     pub message: &'static str,
     /// What it does: `add link`.
     pub doing: &'static str,
@@ -66,7 +67,11 @@ pub struct Recorded {
 
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.message, self.doing)?;
+        // Constants of the kernel are in upper case, system calls are not.
+        if self.message.starts_with(|first: char| first.is_ascii_uppercase()) {
+            write!(f, "{} ", self.message)?;
+        }
+        f.write_str(self.doing)?;
         if self.object.is_empty() { Ok(()) } else { write!(f, " {}", self.object) }
     }
 }

@@ -74,7 +74,7 @@ fn neighbours_are_told_of_both_families(sandbox: &Sandbox) -> Result<()> {
         [
             r#"RTM_NEWNEIGH announce address 10.1.2.3 on link "eth0""#,
             r#"RTM_DELNEIGH announce address 10.1.2.3 on link "eth0""#,
-            r#"sendto announce address fd00::3 on link "eth0""#
+            r#"announce address fd00::3 on link "eth0""#
         ]
     );
     let arp = hear(&host, |frame| frame[12..14] == [8, 6]);

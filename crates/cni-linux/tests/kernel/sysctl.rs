@@ -37,10 +37,10 @@ fn what_is_so_already_is_not_written(sandbox: &Sandbox) -> Result<()> {
         let (set, requests) = record(|| container.ensure_sysctls(&values));
         set.map(|()| requests.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
-    let reads = ["read read sysctl net/ipv4/ip_forward", "read read sysctl net/ipv4/ip_local_port_range"];
+    let reads = ["read sysctl net/ipv4/ip_forward", "read sysctl net/ipv4/ip_local_port_range"];
     let writes = [
-        r#"write set sysctl net/ipv4/ip_forward to "1""#,
-        r#"write set sysctl net/ipv4/ip_local_port_range to "20000 30000""#,
+        r#"set sysctl net/ipv4/ip_forward to "1""#,
+        r#"set sysctl net/ipv4/ip_local_port_range to "20000 30000""#,
     ];
     assert_eq!(requests()?, [reads[0], writes[0], reads[1], writes[1]]);
     assert_eq!(container.sysctl("net/ipv4/ip_local_port_range")?, "20000\t30000");

@@ -300,8 +300,8 @@ fn nothing_is_started_where_nothing_is(sandbox: &Sandbox) -> Result<()> {
             "NFT_MSG_GETRULE list rules of chain inet cni_plugins_masquerade masq_checks".into(),
             format!("NFT_MSG_GETCHAIN look up chain ip nat {chain}"),
             format!("NFT_MSG_GETCHAIN look up chain ip6 nat {chain}"),
-            "read read tables of /proc/thread-self/net/ip_tables_names".into(),
-            "read read tables of /proc/thread-self/net/ip6_tables_names".into(),
+            "read tables of /proc/thread-self/net/ip_tables_names".into(),
+            "read tables of /proc/thread-self/net/ip6_tables_names".into(),
         ]
     );
     Ok(())
