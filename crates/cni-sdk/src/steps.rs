@@ -57,3 +57,15 @@ pub fn write_unless_refused(netns: &Netns, values: &[(&str, &str)]) -> Result<()
         outcome => Ok(outcome?),
     }
 }
+
+/// An answer about what there is in nf_tables; nothing of it where the kernel has no nf_tables.
+///
+/// # Errors
+/// Any other that the kernel gave.
+pub fn without_nftables<T: Default>(asked: cni_linux::Result<T>) -> Result<T> {
+    match asked {
+        // The latter is nfnetlink's answer where only the module nf_tables is missing.
+        Err(e) if e.is_unsupported() || e.errno() == Some(Errno::INVAL) => Ok(T::default()),
+        answer => Ok(answer?),
+    }
+}

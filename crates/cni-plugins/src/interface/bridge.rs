@@ -127,14 +127,19 @@ impl Plugin for Bridge {
 
         let bridge = self.ensure_bridge(&host, &wanted)?;
         let spec = VethSpec { mtu: wanted.mtu, mac, bridge: Some(bridge.index) };
-        let veth = Veth::add(cx, &host, &container, spec, undo)?;
+        // The link comes first, as an ADD that came twice fails here, before addresses are asked for; and it goes first, as the
+        // addresses are somebody else's once they have been given back.
+        let mut link = Undo::new();
+        let veth = Veth::add(cx, &host, &container, spec, &mut link)?;
         self.set_port(&host, &veth.host)?;
         wanted.vlans.set(&host, &veth.host)?;
         if self.mac_spoof_check {
-            spoof_check::add(&host, cx, &veth, undo)?;
+            spoof_check::add(&host, cx, &veth, &mut link)?;
         }
+        let ipam = if wanted.layer3 { cx.net.ipam_add(undo)? } else { AddResult::default() };
+        undo.append(link);
         let at = Attachment { host, container, bridge, veth };
-        let mut result = at.describe();
+        let mut result = at.describe(ipam);
         let mut gateway = None;
         if wanted.layer3 {
             gateway = self.add_layer3(cx, &at, &wanted, &mut result, undo)?;
@@ -233,11 +238,12 @@ struct Attachment {
 }
 
 impl Attachment {
-    fn describe(&self) -> AddResult {
+    /// Its interfaces, with what the IPAM plugin said.
+    fn describe(&self, ipam: AddResult) -> AddResult {
         let container = steps::container_interface(&self.container, &self.veth.container);
         let interfaces =
             vec![steps::host_interface(&self.bridge), steps::host_interface(&self.veth.host), container];
-        AddResult { interfaces, ..AddResult::default() }
+        AddResult { interfaces, ..ipam }
     }
 }
 
@@ -336,8 +342,8 @@ impl Bridge {
             .map_err(|e| Error::failed(format!("failed to {doing} for {:?}: {e}", port.name)))
     }
 
-    /// Addresses, from the IPAM plugin to the container's interface, with all that they need on the host. Returns the host's
-    /// interface that is their gateway, if it is.
+    /// The addresses on the container's interface, with all that they need on the host. Returns the host's interface that is
+    /// their gateway, if it is.
     fn add_layer3(
         &self,
         cx: &Add,
@@ -346,11 +352,9 @@ impl Bridge {
         result: &mut AddResult,
         undo: &mut Undo,
     ) -> Result<Option<Link>> {
-        let from_ipam = cx.net.ipam_add(undo)?;
-        if from_ipam.ips.is_empty() {
+        if result.ips.is_empty() {
             return Err(Error::failed("IPAM plugin returned missing IP config"));
         }
-        (result.ips, result.routes, result.dns) = (from_ipam.ips, from_ipam.routes, from_ipam.dns);
         self.complete(result);
         let mut gateway = None;
         if self.has_gateway() {

@@ -109,8 +109,8 @@ impl Plugin for Ptp {
     }
 
     fn status(&self, cx: &Status) -> Result<()> {
-        self.mtu()?;
-        let (backend, host) = (self.backend()?, Netns::current()?);
+        self.mtu().code(Code::PLUGIN_NOT_AVAILABLE)?;
+        let (backend, host) = (self.backend().code(Code::PLUGIN_NOT_AVAILABLE)?, Netns::current()?);
         if cx.net.ipam_type().is_empty() {
             let text = "no plugin name provided";
             return Err(Error::new(Code::PLUGIN_NOT_AVAILABLE, text).with_details("ipam.type is missing"));

@@ -13,7 +13,7 @@ use std::path::Path;
 use cni_sdk::spec::{NetworkName, address};
 use cni_sdk::{
     Add, AddResult, Args, AttachmentId, Check, Code, Del, Doing, Error, Gc, IpConfig, Plugin, Result, Route,
-    Status, Undo, Version,
+    Status, Undo, Version, steps,
 };
 
 mod boot;
@@ -140,7 +140,7 @@ impl Plugin for HostLocal {
         let (owner, addresses) = owned(&mut store, &cx.id)?;
         let released: Vec<Result<()>> = addresses.iter().map(|ip| store.release(*ip, &owner)).collect();
         store.settle();
-        joined(released)
+        steps::all(released)
     }
 
     fn check(&self, cx: &Check) -> Result<()> {
@@ -370,13 +370,4 @@ fn owned(store: &mut Store, id: &AttachmentId) -> Result<(Owner, Vec<IpAddr>)> {
     let legacy = Owner::legacy(id);
     let addresses = store.addresses_of(&legacy)?;
     Ok((legacy, addresses))
-}
-
-/// The first failure, with the others in its details.
-fn joined(outcomes: Vec<Result<()>>) -> Result<()> {
-    let mut failures = outcomes.into_iter().filter_map(Result::err);
-    match failures.next() {
-        None => Ok(()),
-        Some(first) => Err(failures.fold(first, |all, other| all.with_details(other.to_string()))),
-    }
 }

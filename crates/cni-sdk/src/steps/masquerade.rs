@@ -20,7 +20,7 @@ use cni_linux::{Netns, Undo};
 use cni_spec::{AttachmentId, Code, Doing, Error, NetworkName, Result};
 use ipnet::IpNet;
 
-use super::{all, names};
+use super::{all, names, without_nftables};
 
 /// What keeps the rules (the key `ipMasqBackend`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

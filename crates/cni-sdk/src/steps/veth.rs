@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use cni_linux::{Link, LinkChange, LinkSpec, Mac, Netns, Undo, VethPeer};
+use cni_linux::{Link, LinkChange, LinkRef, LinkSpec, Mac, Netns, Undo, VethPeer};
 use cni_spec::{AttachmentId, Error, NetworkName, Result};
 
 use super::{all, names, write_unless_refused};
@@ -68,9 +68,11 @@ impl Veth {
 }
 
 /// Deletes the pair by its name: one request, for which no namespace need be there. Only if there was none, and CNI_NETNS still
-/// leads to a namespace, the interface CNI_IFNAME is deleted there: the Go plugins give random names to their ends on the host.
+/// leads to a namespace, the pair is deleted whose end there is CNI_IFNAME: the Go plugins give random names to their ends on
+/// the host.
 ///
-/// Nothing to delete is success.
+/// Nothing to delete is success. Neither is an interface of that name deleted that is no end of a pair, or whose other end
+/// is another attachment's: after an ADD that failed because the name was taken there is a DEL as well.
 ///
 /// # Errors
 /// The kernel's, or that of a namespace that cannot be opened.
@@ -78,10 +80,21 @@ pub fn del(cx: &Del, host: &Netns) -> Result<()> {
     if host.del_link_if_exists(&names::host_end(&cx.net.name, &cx.id))? {
         return Ok(());
     }
-    if let Some(container) = Netns::open_if_exists(cx.netns.as_deref())? {
-        container.del_link_if_exists(cx.id.ifname.as_str())?;
+    let Some(container) = Netns::open_if_exists(cx.netns.as_deref())? else { return Ok(()) };
+    let found = container.link_if_exists(cx.id.ifname.as_str())?;
+    let Some(link) = found.filter(|link| link.kind() == Some("veth")) else { return Ok(()) };
+    if !is_another_s(&link, host)? {
+        container.del_link_if_exists(&link)?;
     }
     Ok(())
+}
+
+/// Whether the other end of a pair is on the host, and called as only we call it.
+fn is_another_s(link: &Link, host: &Netns) -> Result<bool> {
+    let Some(index) = link.peer() else { return Ok(false) };
+    let other = host.link_if_exists(LinkRef::Index(index))?;
+    // The number is one of the namespace that the other end is in, whichever that is.
+    Ok(other.is_some_and(|other| other.peer() == Some(link.index) && names::is_host_end(&other.name)))
 }
 
 /// Deletes the pairs of a network that belong to none of the `valid` attachments, all in one request.

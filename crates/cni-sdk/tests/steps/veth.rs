@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         addresses_that_no_link_can_have_are_refused => [kernel::veth],
         del_opens_no_namespace_and_can_be_repeated => [kernel::veth],
         del_finds_what_has_a_random_name => [kernel::veth],
+        del_leaves_interfaces_of_others => [kernel::veth, kernel::bridge],
         gc_takes_what_is_not_valid_and_of_this_network => [kernel::veth],
         gc_finishes_what_another_has_begun => [kernel::veth],
     ]
@@ -132,6 +133,19 @@ fn del_finds_what_has_a_random_name(sandbox: &Sandbox) -> Result<()> {
     undo.keep();
     caller(NET, BARE, &container).del(None)?;
     assert!(host.link_if_exists("veth1a2b3c4d")?.is_none());
+    Ok(())
+}
+
+/// As after an ADD that was refused because the name was taken.
+fn del_leaves_interfaces_of_others(sandbox: &Sandbox) -> Result<()> {
+    let (container, other, mut undo) = (sandbox.container(), sandbox.container(), Undo::new());
+    caller(NET, BARE, &container).add()?;
+    caller("net2", BARE, &container).del(None)?;
+    assert!(is_there(sandbox.host(), NET, "test") && container.link_if_exists("eth0")?.is_some());
+    other.add_link(LinkSpec::bridge("eth0"), &mut undo)?;
+    undo.keep();
+    caller(NET, BARE, &other).id("other", "eth0").del(None)?;
+    assert!(other.link_if_exists("eth0")?.is_some());
     Ok(())
 }
 

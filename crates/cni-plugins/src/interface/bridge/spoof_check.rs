@@ -10,7 +10,7 @@ use cni_sdk::linux::nftables::{
     Verdict,
 };
 use cni_sdk::spec::NetworkName;
-use cni_sdk::steps::{Veth, names};
+use cni_sdk::steps::{self, Veth, names};
 use cni_sdk::{Add, AttachmentId, Error, Link, Netns, Result, Undo, linux};
 
 const TABLE: Table<'_> = Table::new(Family::Bridge, "ferrocni_spoofcheck");
@@ -38,9 +38,7 @@ pub(super) fn add(host: &Netns, cx: &Add, veth: &Veth, undo: &mut Undo) -> Resul
 
 /// Takes the port of this attachment out of the table, and what the Go plugin has for it.
 pub(super) fn del(host: &Netns, net: &NetworkName, id: &AttachmentId) -> Result<()> {
-    let ours = del_port(host, &names::host_end(net, id));
-    let removed = ours.and_then(|()| del_reference(host, id));
-    failed_unless_absent(removed)
+    steps::all([del_port(host, &names::host_end(net, id)), del_reference(host, id)].map(torn_down))
 }
 
 /// Takes the ports out of the table that are the network's and belong to no valid attachment. What the Go plugin has for an
@@ -61,7 +59,7 @@ pub(super) fn gc(host: &Netns, net: &NetworkName, valid: &[AttachmentId]) -> Res
         });
         host.del_nft(&removal).map(drop)
     });
-    failed_unless_absent(collected)
+    torn_down(collected)
 }
 
 /// Checks that the container's address may send by the port, and no other may.
@@ -146,10 +144,8 @@ fn del_reference(host: &Netns, id: &AttachmentId) -> linux::Result<()> {
 /// `NFT_CHAIN_MAXNAMELEN` less `-mac` and the final zero: the Go plugin cannot have made a longer one.
 const LONGEST_NAME: usize = 256 - 4 - 1;
 
-/// Where the kernel has no nf_tables there is nothing to be removed.
-fn failed_unless_absent(removed: linux::Result<()>) -> Result<()> {
-    match removed {
-        Err(e) if e.is_unsupported() => Ok(()),
-        removed => removed.map_err(|e| Error::failed(format!("failed to teardown spoof-check: {e}"))),
-    }
+/// Where the kernel has no nf_tables there was nothing to be removed.
+fn torn_down(removed: linux::Result<()>) -> Result<()> {
+    let text = |e: Error| Error { msg: format!("failed to teardown spoof-check: {}", e.msg), ..e };
+    steps::without_nftables(removed).map_err(text)
 }

@@ -28,14 +28,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use cni_sdk::{Error, Result, Undo};
+use cni_sdk::{Error, Result, Undo, steps};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::boot::{self, Boot};
 use super::disk;
 use super::index::{self, Index};
-use super::joined;
 use super::ranges::next;
 use super::reservation::{self, Owner, Reservations};
 
@@ -193,7 +192,7 @@ impl Store {
             }
         }
         outcomes.push(self.know(found, freed));
-        joined(outcomes)
+        steps::all(outcomes)
     }
 
     /// Makes the index of what was found, if all that was void is freed: as long as it is not, the next call has to look again.

@@ -1,10 +1,11 @@
 //! Masquerading by nf_tables: a table of our own, the same for all networks.
 //!
 //! A packet's source is looked up in a set of addresses (`sources`), and only what is found there goes on to the other rules,
-//! of which there are five however many attachments there are. The set of subnets has an element for each subnet, not for each
-//! attachment: from where, to where. Where one subnet is part of another, the narrower is left out of where the wider is from, so that
-//! each address is excepted for its own. No rule looks at the maps `owners`: they are where DEL, which knows the attachment and nothing else, finds
-//! the addresses.
+//! of which there are five however many attachments there are. The set `subnets` has an element for each subnet, not for
+//! each attachment: packets from that subnet to that subnet are not masqueraded. Where one subnet is part of another, the
+//! sources of the wider one leave out the narrower, so that each address is excepted for its own subnet only.
+//!
+//! No rule looks at the maps `owners`: there DEL, which knows nothing but the attachment, finds its addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,11 +14,11 @@ use cni_linux::nftables::{
     Addition, Chain, Element, Family, Field, Hook, Kind, Removal, Rule, Ruleset, Set, Table, Type, Value,
     Verdict,
 };
-use cni_linux::{Errno, Netns, Undo};
+use cni_linux::{Netns, Undo};
 use cni_spec::{Error, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Masquerade, names};
+use super::{Masquerade, names, without_nftables};
 
 const TABLE: Table<'_> = Table::new(Family::Inet, "ferrocni_masquerade");
 const POSTROUTING: Chain<'_> = Chain::base(TABLE, "postrouting", Kind::Nat, Hook::Postrouting, SRCNAT);
@@ -292,15 +293,6 @@ fn subnets(addresses: &[IpNet]) -> BTreeSet<IpNet> {
 
 fn is_alone(address: &IpNet) -> bool {
     address.prefix_len() == address.max_prefix_len()
-}
-
-/// In a kernel without nf_tables there is nothing of ours.
-pub(super) fn without_nftables<T: Default>(asked: cni_linux::Result<T>) -> Result<T> {
-    match asked {
-        // The latter is nfnetlink's answer where the module is missing.
-        Err(error) if error.is_unsupported() || error.errno() == Some(Errno::INVAL) => Ok(T::default()),
-        answer => Ok(answer?),
-    }
 }
 
 #[cfg(test)]

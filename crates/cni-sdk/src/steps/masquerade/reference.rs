@@ -12,8 +12,7 @@ use cni_linux::nftables::{Chain, Family, ListedRule, Removal, Table};
 use cni_spec::{AttachmentId, NetworkName, Result};
 
 use super::iptables::FOLDERS;
-use super::nftables::without_nftables;
-use super::{Masquerade, all, names};
+use super::{Masquerade, all, names, without_nftables};
 
 /// The table of the Go plugins' nftables backend (v1.6), and its chain of one rule for each address.
 const CHECKS: Chain<'_> = Chain::new(Table::new(Family::Inet, "cni_plugins_masquerade"), "masq_checks");
