@@ -10,7 +10,6 @@ use cni_spec::json::Object;
 use cni_spec::{Command, NetworkConfig};
 use libcni::{Attachment, Cni, LoadError, Process};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha512};
 
 use super::failure::{Failure, Result, beneath, reason};
 
@@ -290,7 +289,7 @@ pub(crate) fn absolute(path: &str) -> Result<String> {
 
 /// The container's identifier for a namespace: the same path gives the same one, as in the reference's cnitool.
 pub(crate) fn container_id(netns: &str) -> String {
-    let digest = Sha512::digest(netns.as_bytes());
+    let digest = hmac_sha512::Hash::hash(netns);
     let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
     format!("cnitool-{hex}")
 }
