@@ -340,6 +340,11 @@ impl Common {
         if self.name.len() > super::LONGEST_NAME {
             return Err(Error::os(doing, format!("{:?}", self.name), Errno::NAMETOOLONG));
         }
+        if self.name.contains('%') {
+            // The kernel would look for a number to put in its place: what is made would have another name.
+            let error = Error::os(doing, format!("{:?}", self.name), Errno::INVAL);
+            return Err(error.with_cause("a new link can have no % in its name"));
+        }
         let mut message = LinkMessage::default();
         let attributes = &mut message.attributes;
         attributes.push(name_attribute(&self.name, doing)?);

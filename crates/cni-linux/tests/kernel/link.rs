@@ -365,6 +365,12 @@ fn names_that_are_no_names_are_refused(sandbox: &Sandbox) {
     let error = host.add_link(LinkSpec::bridge("x".repeat(16)), &mut undo).unwrap_err();
     assert_eq!(error.to_string(), format!(r#"add link "{}": file name too long"#, "x".repeat(16)));
     assert!(host.add_link(LinkSpec::bridge("a/b"), &mut undo).is_err());
+    let before = host.links().unwrap().len();
+    for spec in [LinkSpec::bridge("br%d"), LinkSpec::veth("a", VethPeer::new("b%d"))] {
+        let error = host.add_link(spec, &mut undo).unwrap_err();
+        assert!(error.to_string().ends_with("a new link can have no % in its name"), "{error}");
+    }
+    assert_eq!(host.links().unwrap().len(), before);
 }
 
 fn up_and_down_are_two_requests_and_one(sandbox: &Sandbox) -> Result<()> {

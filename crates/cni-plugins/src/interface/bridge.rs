@@ -358,6 +358,7 @@ impl Bridge {
         self.complete(result);
         let mut gateway = None;
         if self.has_gateway() {
+            refuse_odd_gateways(result)?;
             let on = match wanted.gateway_vlan {
                 None => at.bridge.clone(),
                 Some(vlan) => {
@@ -487,6 +488,21 @@ fn add_default_route(routes: &mut Vec<Route>, gateway: IpAddr) {
         Some(route) => route.gw = Some(gateway),
         None => routes.push(Route { gw: Some(gateway), ..Route::to(everywhere) }),
     }
+}
+
+/// The bridge would take the container's own address, or a prefix that belongs to the other version of IP.
+fn refuse_odd_gateways(result: &AddResult) -> Result<()> {
+    for ip in &result.ips {
+        let (address, Some(gateway)) = (ip.address.addr(), ip.gateway) else { continue };
+        let why = match gateway {
+            gateway if gateway == address => "is its own address",
+            gateway if gateway.is_ipv6() != address.is_ipv6() => "is of the other version of IP",
+            gateway if gateway.is_unspecified() => "is no address",
+            _ => continue,
+        };
+        return Err(Error::failed(format!("the gateway of {address}, {gateway}, {why}")));
+    }
+    Ok(())
 }
 
 /// The addresses that the gateway has, IPv4 first, each once.

@@ -4,7 +4,7 @@
 
 use cni_sdk::linux::Link;
 use cni_sdk::linux::bridge::BridgePort;
-use cni_sdk::steps::compare;
+use cni_sdk::steps::{compare, forwarding};
 use cni_sdk::{AddResult, Error, Netns, Result};
 
 use super::{Bridge, gateways};
@@ -74,7 +74,7 @@ impl Bridge {
         }
     }
 
-    /// The host has the gateway's addresses where the containers look for them.
+    /// The host has the gateway's addresses where the containers look for them, and passes on what comes there.
     pub(super) fn check_gateway(&self, host: &Netns, bridge: &Link, result: &AddResult) -> Result<()> {
         let vlan_interface;
         let on = match self.vlan {
@@ -90,6 +90,12 @@ impl Bridge {
         if !on.is_up() {
             return Err(Error::failed(format!("interface {} is down", on.name)));
         }
-        gateways(result).into_iter().try_for_each(|gateway| compare::has_address(host, on, gateway))
+        let gateways = gateways(result);
+        gateways.iter().try_for_each(|gateway| compare::has_address(host, on, *gateway))?;
+        let any = |v6| gateways.iter().any(|gateway| gateway.addr().is_ipv6() == v6);
+        match forwarding::is_off(host, any(false), any(true))? {
+            Some(key) => Err(Error::failed(format!("the host does not forward: {key} is 0"))),
+            None => Ok(()),
+        }
     }
 }

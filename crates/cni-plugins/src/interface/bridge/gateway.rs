@@ -2,7 +2,7 @@
 //!
 //! Addresses and interfaces are shared and stay. What they are is not decided here.
 
-use cni_sdk::linux::{AddressSpec, Link, LinkChange, LinkRef, LinkSpec, Mac, VethPeer};
+use cni_sdk::linux::{AddressSpec, Errno, Link, LinkChange, LinkRef, LinkSpec, Mac, VethPeer};
 use cni_sdk::steps::names;
 use cni_sdk::{Error, Netns, Result};
 use ipnet::IpNet;
@@ -41,7 +41,11 @@ pub(super) fn ensure(host: &Netns, link: &Link, address: IpNet, force: bool) -> 
             .with_details(format!("it has {there}")));
     }
     for other in others {
-        host.del_address(link, other).map_err(|e| failed(e.to_string()))?;
+        match host.del_address(link, other) {
+            // It went with one before it, which was the first of their subnet.
+            Err(gone) if gone.errno() == Some(Errno::ADDRNOTAVAIL) => {}
+            deleted => deleted.map_err(|e| failed(e.to_string()))?,
+        }
         // Of one subnet, the first takes those that came after it along.
         match host.add_address(link, spec.clone()) {
             Err(there) if there.is_exists() => {}

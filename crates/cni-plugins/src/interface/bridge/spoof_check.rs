@@ -23,6 +23,9 @@ const MACS: Set<'_> = Set::map(TABLE, "macs", &[Type::Ifname], &[Type::EtherAddr
 /// Before everything else that looks at what comes to a bridge, as early as the Go plugin's.
 const PREROUTING: Chain<'_> = Chain::base(TABLE, "prerouting", Kind::Filter, Hook::Prerouting, -300);
 
+/// How many rules the chain has.
+const RULES: usize = 2;
+
 /// Drops what the container sends from another address than the one it has now.
 pub(super) fn add(host: &Netns, cx: &Add, veth: &Veth, undo: &mut Undo) -> Result<()> {
     let Some(mac) = veth.container.mac() else { return Err(Error::failed("the container has no address")) };
@@ -32,7 +35,10 @@ pub(super) fn add(host: &Netns, cx: &Add, veth: &Veth, undo: &mut Undo) -> Resul
         .element(&KNOWN, &pair.comment(owner.as_str()))
         .element(&MACS, &port.clone().maps_to([mac.into()]).comment(owner.as_str()))
         .element(&CHECKED, &port.verdict(Verdict::Drop).comment(owner));
-    host.add_nft(&elements, &shared(), undo)
+    // Where a chain is missing the elements cannot be added either; one without its rules looks at nothing.
+    let ensured = if has_rules(host)? { Ok(()) } else { host.ensure_nft(&shared()) };
+    ensured
+        .and_then(|()| host.add_nft(&elements, &shared(), undo))
         .map_err(|e| Error::failed(format!("failed to setup spoof-check: {e}")))
 }
 
@@ -68,7 +74,7 @@ pub(super) fn check(host: &Netns, port: &Link, nic: &Link) -> Result<()> {
     let there = |set: &Set<'_>, element: &Element| Ok::<_, Error>(host.nft_element(set, element)?.is_some());
     let ours = there(&KNOWN, &known(name, mac.into()))? && there(&CHECKED, &of_port(name))?;
     // The Go plugin gave random names.
-    if ours || !names::is_host_end(name) {
+    if !names::is_host_end(name) || ours && has_rules(host)? {
         return Ok(());
     }
     Err(Error::failed(format!("what {name} sends is not checked to come from {mac}")))
@@ -76,7 +82,7 @@ pub(super) fn check(host: &Netns, port: &Link, nic: &Link) -> Result<()> {
 
 /// Whether the kernel has what it takes.
 pub(super) fn status(host: &Netns) -> Result<()> {
-    if host.nft_rules(&PREROUTING).is_ok_and(|rules| !rules.is_empty()) {
+    if has_rules(host).is_ok_and(|there| there) {
         return Ok(());
     }
     // It is found out by doing it, elsewhere.
@@ -84,6 +90,11 @@ pub(super) fn status(host: &Netns) -> Result<()> {
     tried.map_err(|e| {
         Error::failed(format!("the check of hardware addresses needs nf_tables for bridges: {e}"))
     })
+}
+
+/// Whether what comes to the bridge is looked at: a flushed table has its sets, but no rules.
+fn has_rules(host: &Netns) -> linux::Result<bool> {
+    Ok(host.nft_rules(&PREROUTING)?.len() == RULES)
 }
 
 /// All that does not belong to one port.

@@ -1,17 +1,38 @@
 //! A resolv.conf(5), as the DNS of a result.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use cni_sdk::{Dns, Error, Result};
+use rustix::fs::OFlags;
+
+/// The largest file that is read, in bytes: the C library's resolver takes less than a thousand.
+const LONGEST: u64 = 1 << 20;
 
 /// Reads a resolv.conf. Of `domain` the last counts; everything else adds up.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file cannot be read, or is none: whoever puts a FIFO or a device in its place must not keep containers waiting, or take
+/// the host's memory.
 pub(super) fn read(path: &Path) -> Result<Dns> {
-    let text = fs::read(path).map_err(|e| Error::failed(format!("read {}: {e}", path.display())))?;
+    let text = read_file(path).map_err(|e| Error::failed(format!("read {}: {e}", path.display())))?;
     Ok(parse(&String::from_utf8_lossy(&text)))
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let file = File::options().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text)?;
+    match text.len() as u64 {
+        0..=LONGEST => Ok(text),
+        _ => Err(io::Error::other(format!("it has more than {LONGEST} bytes"))),
+    }
 }
 
 fn parse(text: &str) -> Dns {
@@ -52,6 +73,18 @@ mod tests {
                 options: vec!["ndots:2".into(), "edns0".into(), "trust-ad".into()],
             }
         );
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let error = read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.msg, "read /dev/zero: it is no regular file");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        File::create(&path).unwrap().set_len(LONGEST + 1).unwrap();
+        assert!(read(&path).unwrap_err().msg.ends_with("it has more than 1048576 bytes"));
+        File::create(&path).unwrap().set_len(LONGEST).unwrap();
+        assert_eq!(read(&path).unwrap(), Dns::default());
     }
 
     #[test]

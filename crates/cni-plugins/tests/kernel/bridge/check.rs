@@ -105,6 +105,10 @@ fn a_change_on_the_host_is_noticed(sandbox: &Sandbox) -> Result<()> {
     assert_eq!(said, "Bridge interface cni0 is down");
     let said = noticed(sandbox, GATEWAY, |host, _, _| host.del_address("cni0", net("10.1.2.1/24")))?;
     assert_eq!(said, "Failed to match addr 10.1.2.1/24 on interface cni0");
+    for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        let said = noticed(sandbox, GATEWAY, |host, _, _| host.ensure_sysctls(&[(key, "0")]))?;
+        assert_eq!(said, format!("the host does not forward: {key} is 0"));
+    }
     let said = noticed(sandbox, GATEWAY, |host, _, port| host.set_controller(port, 0))?;
     assert_eq!(said, "CNI veth created for bridge cni0 was not found");
     let said = noticed(sandbox, GATEWAY, |host, _, port| host.set_down(port))?;

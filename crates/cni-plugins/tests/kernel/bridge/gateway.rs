@@ -67,6 +67,15 @@ fn another_address_is_replaced_by_force(sandbox: &Sandbox) -> Result<()> {
         assert_eq!(addresses(host, "cni0")?, [gateway]);
         pod.del(None)?;
     }
+    // Of one that goes, the others of its subnet go as well.
+    for old in addresses(host, "cni0")? {
+        host.del_address("cni0", old.parse::<IpNet>()?)?;
+    }
+    for there in ["10.9.9.1/24", "10.9.9.2/24", "10.8.8.1/24", "10.9.9.3/24"] {
+        host.add_address("cni0", there.parse::<IpNet>()?)?;
+    }
+    forced.with_addresses(&["10.1.2.2/24"], &container).add()?;
+    assert_eq!(addresses(host, "cni0")?, ["10.1.2.1/24"]);
     undo.run().unwrap();
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What packets see of isolation, hairpin, spoofing and VLANs.
 
-use cni_sdk::linux::nftables::{Family, Set, Table, Type};
+use cni_sdk::linux::nftables::{Chain, Family, Removal, Set, Table, Type};
 use cni_sdk::linux::{LinkSpec, Mac, Netns, Undo, VethPeer, link::spec::MacvlanMode};
 use cni_sdk::testing::{Sandbox, Test, break_add, kernel, record, tests};
 use cni_sdk::{Link, Result};
@@ -12,6 +12,7 @@ pub(super) fn tests() -> Vec<Test> {
         isolated_containers_reach_the_host_only => [kernel::bridge, kernel::veth],
         what_a_container_sends_comes_back_by_hairpin => [kernel::bridge, kernel::veth, kernel::macvlan],
         spoofed_addresses_are_dropped => [kernel::bridge, kernel::veth, kernel::nftables],
+        rules_that_were_flushed_are_missed_and_come_back => [kernel::bridge, kernel::veth, kernel::nftables],
         a_broken_spoof_check_leaves_nothing => [kernel::bridge, kernel::veth, kernel::nftables],
         what_the_go_plugin_checked_is_cleaned_up => [kernel::bridge, kernel::veth, kernel::nft],
     ]
@@ -94,7 +95,7 @@ fn spoofed_addresses_are_dropped(sandbox: &Sandbox) -> Result<()> {
 
     // As after `nft flush ruleset`.
     let table = Table::new(Family::Bridge, "ferrocni_spoofcheck");
-    host.del_nft(&cni_sdk::linux::nftables::Removal::new().table(&table))?;
+    host.del_nft(&Removal::new().table(&table))?;
     let error = net.pod(2, &one).check(&result).unwrap_err();
     assert!(error.msg.contains("is not checked to come from"), "{error}");
     net.pod(2, &one).del(Some(&result))?;
@@ -108,6 +109,26 @@ fn spoofed_addresses_are_dropped(sandbox: &Sandbox) -> Result<()> {
     Net { name: "other", ..net }.pod(2, &sandbox.container()).add()?;
     net.pod(2, &one).gc(&[id("pod3")])?;
     assert_eq!(checked(host)?, [1, 1, 1], "the other network's is left");
+    Ok(())
+}
+
+/// As after `nft flush table`, which leaves the sets.
+fn rules_that_were_flushed_are_missed_and_come_back(sandbox: &Sandbox) -> Result<()> {
+    let (host, one, other) = (sandbox.host(), sandbox.container(), sandbox.container());
+    let net = Net::new(CHECKED);
+    let result = net.pod(2, &one).add()?;
+    let chain = Chain::new(Table::new(Family::Bridge, "ferrocni_spoofcheck"), "prerouting");
+    let rules = host.nft_rules(&chain)?;
+    host.del_nft(&rules.iter().fold(Removal::new(), |all, rule| all.rule(&chain, rule.handle)))?;
+    assert_eq!((host.nft_rules(&chain)?.len(), checked(host)?), (0, [1, 1, 1]));
+    let error = net.pod(2, &one).check(&result).unwrap_err();
+    assert!(error.msg.contains("is not checked to come from"), "{error}");
+
+    net.pod(3, &other).add()?;
+    net.pod(2, &one).check(&result)?;
+    assert_eq!(host.nft_rules(&chain)?.len(), rules.len());
+    one.set_mac("eth0", Mac::new([2, 0, 0, 0, 0, 0x66]))?;
+    assert!(is_kept_from(&one, &other, "10.1.2.3"));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub(super) fn tests() -> Vec<Test> {
         namespaces_that_are_none => [kernel::veth],
         addresses_that_no_interface_can_have => [kernel::bridge, kernel::veth],
         ipam_that_is_missing_or_gives_nothing => [kernel::bridge, kernel::veth],
+        gateways_that_the_bridge_cannot_be => [kernel::bridge, kernel::veth],
         ipv6_that_the_host_has_not => [kernel::bridge, kernel::veth],
     ]
 }
@@ -170,6 +171,26 @@ fn ipam_that_is_missing_or_gives_nothing(sandbox: &Sandbox) -> Result<()> {
         assert!(error.to_string().contains(text), "{error}");
         let removed = pod.del(None);
         assert_eq!(removed.is_err(), ipam.contains("nosuch"), "what is not there cannot be asked");
+    }
+    Ok(())
+}
+
+fn gateways_that_the_bridge_cannot_be(sandbox: &Sandbox) -> Result<()> {
+    let container = sandbox.container();
+    let first = Net::new("").pod(9, &container);
+    first.add()?;
+    first.del(None)?;
+    for (address, gateway, why) in [
+        ("10.1.2.1/24", "10.1.2.1", "is its own address"),
+        ("10.1.2.2/24", "fd00:1:2::1", "is of the other version of IP"),
+        ("10.1.2.2/24", "0.0.0.0", "is no address"),
+    ] {
+        let ipam = format!(
+            r#""ipam": {{"type": "static", "addresses": [{{"address": "{address}", "gateway": "{gateway}"}}]}}"#
+        );
+        let error = refused(sandbox, &container, &Net::new(GATEWAY).with_ipam(&ipam, &container))?;
+        let address = address.split('/').next().unwrap();
+        assert_eq!(error.msg, format!("the gateway of {address}, {gateway}, {why}"));
     }
     Ok(())
 }
