@@ -57,13 +57,14 @@ impl Netns {
     /// (`nft add element`).
     ///
     /// One question for each set, and one transaction; the rule set counts as there if the sets are. The elements are the
-    /// caller's from then on: one of the same key that somebody left behind is replaced. Pushes their deletion to `undo`.
+    /// caller's from then on: one of the same key that somebody else has, or left behind, is replaced. Pushes their deletion to
+    /// `undo`, and that what was replaced comes back.
     pub fn add_nft(&self, addition: &Addition, shared: &Ruleset, undo: &mut Undo) -> Result<()> {
         let (entries, shared) = (addition.entries()?, shared.messages()?);
         if entries.is_empty() {
             return Ok(());
         }
-        self.netfilter(|socket| {
+        let replaced = self.netfilter(|socket| {
             let mut with_shared = false;
             for (set, named) in &addition.sets {
                 with_shared |= !shared.is_empty() && !is_there(socket, nft::GETSET, named, set)?;
@@ -74,7 +75,8 @@ impl Netns {
         let sets: Vec<_> = addition.sets.iter().map(|(set, _)| set.as_str()).collect();
         let netns = self.clone();
         undo.push(format!("elements of {}", sets.join(", ")), move || {
-            Ok(netns.delete(&deletions).map(|_deleted| ())?)
+            netns.delete(&deletions)?;
+            Ok(netns.restore(&replaced)?)
         });
         Ok(())
     }
@@ -127,6 +129,19 @@ impl Netns {
         none_if_gone(self.netfilter(|socket| socket.dump(&request, read_rule)))
     }
 
+    /// Adds elements again that were replaced, each unless somebody else has its key by now, or its set is gone.
+    fn restore(&self, replaced: &[Message]) -> Result<()> {
+        for message in replaced {
+            match self
+                .netfilter(|socket| Ok(socket.transact(std::slice::from_ref(message))?.map_err(first)))?
+            {
+                Err(late) if late.is_exists() || late.is_gone() => {}
+                restored => restored?,
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes what is there of these.
     fn delete(&self, deletions: &[Message]) -> Result<usize> {
         let (mut deleted, mut failed) = (0, None);
@@ -148,10 +163,15 @@ impl Netns {
     }
 }
 
-/// Adds the elements, with what the kernel says they lack and without what it says is in their way.
-fn add(socket: &mut Socket, entries: &[Entry], shared: &[Message], mut with_shared: bool) -> Result<()> {
-    // Those of the same key that somebody left behind, which go first.
-    let mut replaces = vec![false; entries.len()];
+/// Adds the elements, with what the kernel says they lack and without what it says is in their way, which is returned.
+fn add(
+    socket: &mut Socket,
+    entries: &[Entry],
+    shared: &[Message],
+    mut with_shared: bool,
+) -> Result<Vec<Message>> {
+    // Those of the same key that somebody has, or left behind, which go first.
+    let (mut replaces, mut replaced) = (vec![false; entries.len()], Vec::new());
     for attempt in 1.. {
         let mut batch: Vec<Message> = if with_shared { shared.to_vec() } else { Vec::new() };
         // Which entry each message is for, and whether it is the deletion that goes before.
@@ -164,13 +184,16 @@ fn add(socket: &mut Socket, entries: &[Entry], shared: &[Message], mut with_shar
             batch.push(entry.addition.clone());
             parts.push(Some((nth, false)));
         }
-        let Err(refused) = socket.transact(&batch)? else { return Ok(()) };
+        let Err(refused) = socket.transact(&batch)? else { return Ok(replaced) };
         for Refused { nth, error } in refused {
             match (parts[nth], error.errno()) {
                 _ if attempt == ATTEMPTS => return Err(error),
                 // Somebody else deleted it.
                 (Some((nth, true)), Some(Errno::NOENT)) => replaces[nth] = false,
-                (Some((nth, false)), Some(Errno::EXIST)) if !replaces[nth] => replaces[nth] = true,
+                (Some((nth, false)), Some(Errno::EXIST)) if !replaces[nth] => {
+                    replaces[nth] = true;
+                    replaced.extend(former(socket, &entries[nth])?);
+                }
                 (Some((_, false)), Some(Errno::NOENT)) if !with_shared && !shared.is_empty() => {
                     with_shared = true;
                     // The set is new: what is in the way of the others is in its predecessor.
@@ -180,7 +203,18 @@ fn add(socket: &mut Socket, entries: &[Entry], shared: &[Message], mut with_shar
             }
         }
     }
-    Ok(())
+    Ok(replaced)
+}
+
+/// The element that has an entry's key now, as a message that adds it: the kernel tells of one in the words that make it.
+fn former(socket: &mut Socket, entry: &Entry) -> Result<Option<Message>> {
+    let Message { body, what, .. } = &entry.deletion;
+    let request = Request { kind: nft::GETSETELEM, body, doing: "look up", what };
+    match socket.get(&request, |body| Some(Body::new(body))) {
+        Ok(body) => Ok(Some(Message { body, ..entry.addition.clone() })),
+        Err(gone) if gone.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes what can be, and returns how much that was, and the first failure that is none of the expected.

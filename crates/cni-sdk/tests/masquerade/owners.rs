@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![
         nft_shows_what_is_whose => [kernel::nft],
         an_address_that_was_taken_over_stays => [kernel::nft],
+        an_add_that_fails_gives_back_what_it_took => [kernel::nft],
         two_attachments_of_one_address => [kernel::nft],
         all_can_be_flushed_in_between => [kernel::nft],
         rules_that_were_flushed_come_back => [kernel::nft],
@@ -67,6 +68,19 @@ fn an_address_that_was_taken_over_stays(sandbox: &Sandbox) -> Result<()> {
     new.del()?;
     assert_eq!(elements(host), [""; 0]);
     Ok(())
+}
+
+fn an_add_that_fails_gives_back_what_it_took(sandbox: &Sandbox) -> Result<()> {
+    let (host, net, old, new) = (sandbox.host(), network("net"), id("old"), id("new"));
+    let (old, new) = (Masquerade::new(host, &net, &old), Masquerade::new(host, &net, &new));
+    let addresses = ["10.1.0.2/16", "fd00:1::2/64"];
+    add(&old, Backend::Nftables, &addresses)?;
+    let (before, mut undo) = (elements(host), Undo::new());
+    new.add(Backend::Nftables, &addresses.map(self::net), &mut undo)?;
+    assert_ne!(elements(host), before);
+    undo.run().unwrap();
+    assert_eq!(elements(host), before);
+    old.check(Backend::Nftables, &addresses.map(self::net))
 }
 
 fn two_attachments_of_one_address(sandbox: &Sandbox) -> Result<()> {
