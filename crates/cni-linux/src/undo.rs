@@ -58,11 +58,11 @@ impl Undo {
         self.steps.push((what.into(), Box::new(step)));
     }
 
-    /// Adds the steps of another, as if they were newer than all there are: they run first.
+    /// Adds the steps of another, as if they were older than all there are: they run last.
     ///
-    /// For what was made early, and has to go before what was made after it.
-    pub fn append(&mut self, mut newer: Undo) {
-        self.steps.append(&mut newer.steps);
+    /// For what was made late, and has to go after what was made before it.
+    pub fn prepend(&mut self, mut older: Undo) {
+        self.steps.splice(..0, older.steps.drain(..));
     }
 
     /// Runs every step, the newest first, whatever happens to the others.
@@ -217,12 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_runs_first_and_is_kept_with_the_rest() {
+    fn what_is_prepended_runs_last_and_is_kept_with_the_rest() {
         for keep in [false, true] {
-            let (log, mut undo, mut early) = (Log::default(), Undo::new(), Undo::new());
-            noting(&log, "made first", &mut early);
-            noting(&log, "made second", &mut undo);
-            undo.append(early);
+            let (log, mut undo, mut late) = (Log::default(), Undo::new(), Undo::new());
+            noting(&log, "made first", &mut undo);
+            noting(&log, "made second", &mut late);
+            undo.prepend(late);
             assert_eq!(undo.names(), ["made second", "made first"]);
             if keep {
                 undo.keep()

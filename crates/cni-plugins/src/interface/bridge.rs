@@ -127,17 +127,17 @@ impl Plugin for Bridge {
 
         let bridge = self.ensure_bridge(&host, &wanted)?;
         let spec = VethSpec { mtu: wanted.mtu, mac, bridge: Some(bridge.index) };
-        // The link comes first, as an ADD that came twice fails here, before addresses are asked for; and it goes first, as the
-        // addresses are somebody else's once they have been given back.
-        let mut link = Undo::new();
-        let veth = Veth::add(cx, &host, &container, spec, &mut link)?;
+        // The link comes first: an ADD that came twice fails here, before addresses are asked for.
+        let veth = Veth::add(cx, &host, &container, spec, undo)?;
         self.set_port(&host, &veth.host)?;
         wanted.vlans.set(&host, &veth.host)?;
         if self.mac_spoof_check {
-            spoof_check::add(&host, cx, &veth, &mut link)?;
+            spoof_check::add(&host, cx, &veth, undo)?;
         }
-        let ipam = if wanted.layer3 { cx.net.ipam_add(undo)? } else { AddResult::default() };
-        undo.append(link);
+        // And it goes first: the addresses are somebody else's once they have been given back.
+        let mut reserved = Undo::new();
+        let ipam = if wanted.layer3 { cx.net.ipam_add(&mut reserved)? } else { AddResult::default() };
+        undo.prepend(reserved);
         let at = Attachment { host, container, bridge, veth };
         let mut result = at.describe(ipam);
         let mut gateway = None;

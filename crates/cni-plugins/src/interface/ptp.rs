@@ -45,12 +45,12 @@ impl Plugin for Ptp {
         let (mtu, backend) = (self.mtu()?, self.backend()?);
         let (host, container) = (Netns::current()?, Netns::open(&cx.netns)?);
 
-        // The link comes first, for an ADD that came twice fails here, before anybody is asked for addresses that the healthy
-        // attachment has; and goes first, for the addresses are somebody else's once they have been given back.
-        let mut link = Undo::new();
-        let veth = Veth::add(cx, &host, &container, VethSpec { mtu, ..VethSpec::default() }, &mut link)?;
-        let mut result = cx.net.ipam_add(undo)?;
-        undo.append(link);
+        // The link comes first: an ADD that came twice fails here, before addresses are asked for.
+        let veth = Veth::add(cx, &host, &container, VethSpec { mtu, ..VethSpec::default() }, undo)?;
+        // And it goes first: the addresses are somebody else's once they have been given back.
+        let mut reserved = Undo::new();
+        let mut result = cx.net.ipam_add(&mut reserved)?;
+        undo.prepend(reserved);
 
         complete(&mut result)?;
         let (v4, v6) = (has(&result, IpAddr::is_ipv4), has(&result, IpAddr::is_ipv6));
