@@ -130,7 +130,7 @@ impl Ptp {
     fn mtu(&self) -> Result<Option<u32>> {
         match u32::try_from(self.mtu) {
             Ok(mtu) => Ok(Some(mtu).filter(|mtu| *mtu != 0)),
-            Err(_) => Err(Error::new(Code::INVALID_CONFIG, format!("invalid mtu {}", self.mtu))),
+            Err(_) => Err(Error::failed(format!("invalid mtu {}", self.mtu))),
         }
     }
 

@@ -37,7 +37,7 @@ impl Backend {
     /// Reads the key `ipMasqBackend`; the default where there is none.
     ///
     /// # Errors
-    /// Code 7 for any other word.
+    /// `unknown ipmasq backend` for any other word.
     pub fn parse(word: Option<&str>) -> Result<Backend> {
         match word {
             None | Some("") => Ok(Backend::default()),
@@ -46,7 +46,7 @@ impl Backend {
             Some(other) => {
                 let text = format!("unknown ipmasq backend {other:?}");
                 let known = "ipMasqBackend is \"nftables\" or \"iptables\"";
-                Err(Error::new(Code::INVALID_CONFIG, text).with_details(known))
+                Err(Error::failed(text).with_details(known))
             }
         }
     }
@@ -164,9 +164,6 @@ mod tests {
         assert_eq!(Backend::parse(Some("nftables")).unwrap(), Backend::Nftables);
         assert_eq!(Backend::parse(Some("iptables")).unwrap(), Backend::Iptables);
         let error = Backend::parse(Some("ebtables")).unwrap_err();
-        assert_eq!(
-            (error.code, error.msg.as_str()),
-            (Code::INVALID_CONFIG, "unknown ipmasq backend \"ebtables\"")
-        );
+        assert_eq!((error.code, error.msg.as_str()), (Code::INTERNAL, "unknown ipmasq backend \"ebtables\""));
     }
 }
