@@ -29,6 +29,9 @@ use vlan_filter::{PortVlans, Trunk};
 /// How long a port may take until it carries packets. It takes less than a millisecond, but for a host that is overloaded.
 const PORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// RFC 8200, section 5.
+const LEAST_MTU_OF_IPV6: u32 = 1280;
+
 /// Where the container's interface stands in the result, behind the bridge and the host's end.
 const CONTAINER: i64 = 2;
 
@@ -126,6 +129,7 @@ impl Plugin for Bridge {
         let (host, container) = (Netns::current()?, Netns::open(&cx.netns)?);
 
         let bridge = self.ensure_bridge(&host, &wanted)?;
+        refuse_to_end_ipv6(&host, &bridge, wanted.mtu)?;
         let spec = VethSpec { mtu: wanted.mtu, mac, bridge: Some(bridge.index) };
         // The link comes first: an ADD that came twice fails here, before addresses are asked for.
         let veth = Veth::add(cx, &host, &container, spec, undo)?;
@@ -487,6 +491,19 @@ fn add_default_route(routes: &mut Vec<Route>, gateway: IpAddr) {
     match routes.iter_mut().find(|route| **route == Route::to(everywhere)) {
         Some(route) => route.gw = Some(gateway),
         None => routes.push(Route { gw: Some(gateway), ..Route::to(everywhere) }),
+    }
+}
+
+/// A bridge takes the smallest mtu of its ports, and loses all its IPv6 addresses by one that is too small for IPv6: everybody's.
+fn refuse_to_end_ipv6(host: &Netns, bridge: &Link, mtu: Option<u32>) -> Result<()> {
+    let Some(mtu) = mtu.filter(|mtu| *mtu < LEAST_MTU_OF_IPV6) else { return Ok(()) };
+    let is_global = |net: &IpNet| matches!(net, IpNet::V6(net) if !net.addr().is_unicast_link_local());
+    match host.addresses(bridge)?.iter().map(|found| found.net).find(is_global) {
+        Some(lost) => Err(Error::failed(format!(
+            "mtu {mtu} would take {lost} from bridge {:?}: IPv6 needs {LEAST_MTU_OF_IPV6}",
+            bridge.name
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Test> {
         addresses_that_no_interface_can_have => [kernel::bridge, kernel::veth],
         ipam_that_is_missing_or_gives_nothing => [kernel::bridge, kernel::veth],
         gateways_that_the_bridge_cannot_be => [kernel::bridge, kernel::veth],
+        an_mtu_that_would_end_ipv6_for_others => [kernel::bridge, kernel::veth],
         ipv6_that_the_host_has_not => [kernel::bridge, kernel::veth],
     ]
 }
@@ -192,6 +193,16 @@ fn gateways_that_the_bridge_cannot_be(sandbox: &Sandbox) -> Result<()> {
         let address = address.split('/').next().unwrap();
         assert_eq!(error.msg, format!("the gateway of {address}, {gateway}, {why}"));
     }
+    Ok(())
+}
+
+fn an_mtu_that_would_end_ipv6_for_others(sandbox: &Sandbox) -> Result<()> {
+    let (one, other) = (sandbox.container(), sandbox.container());
+    Net::new(GATEWAY).with_addresses(&["fd00:1:2::2/64"], &one).add()?;
+    sandbox.host().wait_for_addresses("cni0", std::time::Duration::from_secs(10))?;
+    let error = refused(sandbox, &other, &Net::new(r#""mtu": 1279"#).pod(3, &other))?;
+    assert_eq!(error.msg, r#"mtu 1279 would take fd00:1:2::1/64 from bridge "cni0": IPv6 needs 1280"#);
+    Net::new(r#""mtu": 1280"#).pod(3, &other).add()?;
     Ok(())
 }
 
