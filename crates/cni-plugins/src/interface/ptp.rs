@@ -58,6 +58,12 @@ impl Plugin for Ptp {
             .map_err(|e| Error::failed(format!("Could not enable IP forwarding: {e}")))?;
         result.interfaces =
             vec![steps::host_interface(&veth.host), steps::container_interface(&container, &veth.container)];
+        if v6 {
+            // As long as its link-local address is checked, the host cannot ask who has which address: packets to the container
+            // would wait for a second.
+            let accept_dad = format!("net/ipv6/conf/{}/accept_dad", veth.host.name);
+            steps::write_unless_refused(&host, &[(&accept_dad, "0")])?;
+        }
         // Nobody is on the link who could have the same addresses.
         let dad = if v6 { Dad::Off } else { Dad::AsConfigured };
         let how = Configuration { subnets: Subnets::BehindGateway, dad, arp_notify: false };
