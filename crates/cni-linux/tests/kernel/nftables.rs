@@ -361,14 +361,14 @@ fn what_somebody_left_behind_is_replaced(sandbox: &Sandbox) -> Result<()> {
     let (host, mut undo) = (sandbox.host(), Undo::new());
     let address = || Element::new([ip("10.1.0.1")]);
     let (old, new) = (address().comment("old"), source("10.1.0.1"));
-    add(host, &SOURCES, &[old], &shared(), &mut undo)?;
+    add(host, &SOURCES, std::slice::from_ref(&old), &shared(), &mut undo)?;
     undo.keep();
     let mut undo = Undo::new();
     add(host, &SOURCES, &[source("10.1.0.2"), new.clone(), source("10.1.0.3")], &shared(), &mut undo)?;
     assert_eq!(host.nft_element(&SOURCES, &address())?, Some(new));
     assert_eq!(host.nft_elements(&SOURCES)?.len(), 3);
     undo.run().unwrap();
-    assert!(host.nft_elements(&SOURCES)?.is_empty());
+    assert_eq!(host.nft_elements(&SOURCES)?, [old], "it is given back");
     // What is shared is not replaced: it would be somebody's.
     let verdict = |verdict| Ruleset::new().set(&VERDICTS).element(&VERDICTS, &address().verdict(verdict));
     host.ensure_nft(&verdict(Verdict::Drop))?;
