@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -172,7 +172,9 @@ impl fmt::Display for Iptables {
 
 impl Netns {
     /// Whether the older x_tables have a table of this name (`nat`, `filter`), which they have from the first time on
-    /// that somebody looks at it or changes it. No program is asked.
+    /// that somebody looks at it or changes it. No program is asked. `false` where the kernel does not let us look, as in
+    /// a namespace that was made together with its user namespace (`unshare --user --net`), for whoever was not root
+    /// before: the list belongs to nobody there.
     pub fn has_legacy_table(&self, protocol: Protocol, table: &str) -> Result<bool> {
         // Of the thread, not of the process: that is which namespace's it is.
         let path = format!("/proc/thread-self/net/{}_tables_names", protocol.abbreviation());
@@ -180,7 +182,7 @@ impl Netns {
         crate::testing::fault::query("read", "read tables of", &path);
         match self.visit(|| std::fs::read_to_string(&path))? {
             Ok(names) => Ok(names.lines().any(|name| name == table)),
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(false),
             Err(err) => Err(Error::io("read tables of", path, &err)),
         }
     }
