@@ -1,7 +1,7 @@
 //! host-local: hands out addresses of configured ranges, and keeps account of them in files of this host.
 //!
 //! On the host it makes: a file `<dataDir>/<network>/<address>` for each address, which names container and interface, and
-//! beside it what the [store](self::store) needs; in the container: nothing. The directory is the
+//! beside it what the store (`store.rs`) needs; in the container: nothing. The directory is the
 //! [reference](https://www.cni.dev/plugins/current/ipam/host-local/)'s, which can work in it before, after and in between.
 //!
 //! Reservations of an earlier boot are freed by themselves, for no container outlives the boot; see [`Boot`].

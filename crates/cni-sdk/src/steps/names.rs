@@ -2,7 +2,7 @@
 //! without any record of it.
 //!
 //! Nothing here looks whether the things exist. Everything is SHA-512, of which the names of the Go plugins are made as well;
-//! those are in [`reference`], to recognise what they left behind.
+//! those are in [`mod@reference`], to recognise what they left behind.
 
 use std::fmt::Write as _;
 
